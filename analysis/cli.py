@@ -1,0 +1,300 @@
+"""The command line: parse, call, print, exit code. The only module that prints.
+
+Exit codes: 0 done; 1 a fault of the code; 2 wrong input or usage; 3 done, but files were skipped.
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from trila import __version__
+
+__all__ = ["app", "main"]
+
+CHUNK_SIZE = 250_000  # as trila.processors.run has it, whose import would cost two seconds of every `--help`
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Trigger-level analysis: from scouting, TLA and Turbo files to histograms, calibrations and limits.",
+)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class ExecutorName(StrEnum):
+    """Where chunks are processed."""
+
+    local = "local"
+    processes = "processes"
+    dask = "dask"
+
+
+class StyleName(StrEnum):
+    """Whose plot style."""
+
+    cms = "cms"
+    atlas = "atlas"
+    lhcb = "lhcb"
+
+
+class Kind(StrEnum):
+    """What to simulate."""
+
+    jets = "jets"
+    dimuon = "dimuon"
+    dijet = "dijet"
+
+
+class SimulatedFormat(StrEnum):
+    """Formats that `simulate` writes."""
+
+    cms_scouting = "cms-scouting"
+    atlas_tla = "atlas-tla"
+
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Files = Annotated[list[str], typer.Argument(help="ROOT files, globs, root:// URLs, .txt lists, or a fileset .yaml/.json.")]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="cms-scouting, cms-nano, atlas-tla, or a .yaml of your own; else detected."),
+]
+
+
+@contextmanager
+def _reported(debug: bool) -> Iterator[None]:
+    """Turn errors into one message and an exit code."""
+    from trila.corrections.jets import CorrectionError
+    from trila.corrections.lumi import LumiMaskError
+    from trila.processors.errors import InputError
+
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except (InputError, CorrectionError, LumiMaskError) as error:
+        if debug:
+            raise
+        err.print(f"[bold red]error:[/] {_escaped(error)}")
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if debug:
+            raise
+        err.print(f"[bold red]internal error:[/] {type(error).__name__}: {_escaped(error)} (--debug shows where)")
+        raise typer.Exit(1) from None
+
+
+def _escaped(error: object) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """Progress bars on a terminal, silence elsewhere."""
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=err, disable=not err.is_terminal,
+    ) as progress:  # fmt: skip
+
+        def start(stage: str, total: int) -> Callable[[int], None]:
+            task = progress.add_task(stage, total=total)
+            return lambda advance: progress.advance(task, advance)
+
+        yield start
+
+
+def _version(value: bool) -> None:
+    if value:
+        out.print(f"trila {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    warnings.filterwarnings("ignore", module="coffea|uproot|dask")  # of no use to a user; the tests see them
+
+
+@app.command()
+def inspect(files: Files, format: Format = None, debug: Debug = False) -> None:
+    """What files hold: format, era, entries, canonical columns found and missing, triggers.
+
+    Example: `trila inspect scouting.root`
+    """
+    with _reported(debug):
+        from trila.analysis import steps
+        from trila.processors.columns import COLLECTIONS, EVENT
+
+        for info in steps.inspect(files, format):
+            layout = info.layout
+            out.print(f"[bold]{_escaped(info.file)}[/]")
+            table = Table(show_header=False, box=None, pad_edge=False)
+            table.add_row("format", layout.table.name + (f", era {layout.era}" if layout.era else ""))
+            table.add_row("tree", f"{info.tree}, {info.entries} entries, {info.size / 1e6:.1f} MB, uuid {info.uuid}")
+            rows = {"event": (list(EVENT), [c for c in layout.columns if c in EVENT])} | {
+                f"{name} ({layout.sources[name]})" if name in layout.sources else name: (
+                    list(fields), [c.split(".")[1] for c in layout.columns if c.startswith(f"{name}.")],
+                )
+                for name, fields in COLLECTIONS.items()
+            }  # fmt: skip
+            for name, (wanted, found) in rows.items():
+                missing = [w for w in wanted if w not in found]
+                text = ", ".join(found) + (f"   [dim]missing: {', '.join(missing)}[/]" if found and missing else "")
+                table.add_row(name, text or "[dim]not there[/]")
+            triggers = sorted(c.removeprefix("triggers.") for c in layout.columns if c.startswith("triggers."))
+            shown = ", ".join(triggers[:12]) + (", ..." if len(triggers) > 12 else "")
+            table.add_row("triggers", f"{len(triggers)}{': ' + shown if triggers else ''}")
+            if layout.table.note:
+                table.add_row("note", layout.table.note)
+            out.print(table)
+
+
+@app.command()
+def simulate(
+    outdir: Annotated[Path, typer.Argument(help="Folder for the files and truth.json.")],
+    kind: Annotated[Kind, typer.Option(help="jets: monitoring stream; dijet, dimuon: spectra.")] = Kind.jets,
+    events: Annotated[int, typer.Option(min=1, help="Events in all.")] = 100_000,
+    files: Annotated[int, typer.Option(min=1, help="Files to spread them over.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 1,
+    format: Annotated[SimulatedFormat, typer.Option("--format", help="Branch names.")] = SimulatedFormat.cms_scouting,
+    debug: Debug = False,
+) -> None:
+    """Simulated files with known truth, to try things out and to prove closure.
+
+    Example: `trila simulate toys --kind jets --events 1000000 --files 4`
+    """
+    with _reported(debug), _bars() as bars:
+        from trila.analysis.simulation import simulate as make
+
+        paths = make(
+            outdir, kind=kind.value, events=events, files=files, seed=seed, format=format.value,
+            progress=bars("simulating events", events),
+        )  # fmt: skip
+    out.print(f"{len(paths)} file{'s' if len(paths) != 1 else ''}, {events} events: {paths[0]}")
+    out.print(f"truth: {outdir / 'truth.json'}")
+
+
+@app.command()
+def run(
+    processors: Annotated[
+        str, typer.Argument(metavar="PROCESSOR[,PROCESSOR...]", help="response, efficiency, dijet, dimuon, module:Class.")
+    ],
+    files: Files,
+    result: Annotated[Path, typer.Option("-o", "--output", metavar="RESULT", help="Folder to write.")],
+    config: Annotated[Path | None, typer.Option(help="Configuration, YAML.")] = None,
+    format: Format = None,
+    lumi_mask: Annotated[str | None, typer.Option(help="Certified luminosity blocks, JSON.")] = None,
+    corrections: Annotated[str | None, typer.Option(help="correctionlib file for the dijet spectrum.")] = None,
+    max_events: Annotated[int | None, typer.Option(min=1, help="Of each dataset, in the order of its files.")] = None,
+    executor: Annotated[ExecutorName, typer.Option(help="Where to work.")] = ExecutorName.local,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://...")] = None,
+    chunk_size: Annotated[int, typer.Option(min=1, help="Events at a time.")] = CHUNK_SIZE,
+    skip_bad_files: Annotated[bool, typer.Option("--skip-bad-files", help="Go on without them; exit code 3.")] = False,
+    no_pairs: Annotated[bool, typer.Option("--no-pairs", help="Do not write the table of tag-and-probe pairs.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Run processors over files in one pass over the data, and write RESULT.
+
+    Examples:
+
+    `trila run response,dijet,dimuon monitoring_*.root -o result`
+
+    `trila run dijet data.yaml -o result --lumi-mask golden.json --executor dask --scheduler tcp://node:8786`
+    """
+    with _reported(debug):
+        from trila.analysis import steps
+
+        with _bars() as bars:
+            outcome = steps.run(
+                processors.split(","), files, result, config=config, format=format, lumi_mask=lumi_mask,
+                corrections=corrections, max_events=max_events, executor=executor.value, workers=workers,
+                scheduler=scheduler, chunk_size=chunk_size, skip_bad_files=skip_bad_files, pairs=not no_pairs,
+                progress=bars, command=["trila", *sys.argv[1:]],
+            )  # fmt: skip
+    _print_result(outcome)
+    if outcome.skipped:
+        raise typer.Exit(3)
+
+
+def _print_result(outcome: Any) -> None:
+    manifest = outcome.result.manifest
+    for note in manifest["notes"]:
+        err.print(f"[yellow]note:[/] {_escaped(note)}")
+    for dataset, processors in outcome.result.cutflow.items():
+        for name, rows in processors.items():
+            table = Table("cut", "events", "sum of weights", title=f"{name}, dataset {dataset}", title_justify="left")
+            for row in rows:
+                table.add_row(row["cut"], str(row["events"]), f"{row['sumw']:.6g}")
+            out.print(table)
+    done = sum(item["status"] != "skipped" for item in manifest["inputs"])
+    events = sum(item["processed"] for item in manifest["inputs"])
+    out.print(
+        f"{events} events of {done} file{'s' if done != 1 else ''}, {len(outcome.result.histograms)} histograms: "
+        f"{outcome.result.path}"
+    )
+    for file, reason in outcome.skipped.items():
+        err.print(f"[bold yellow]skipped[/] {_escaped(file)}: {_escaped(reason)}")
+
+
+@app.command()
+def plot(
+    result: Annotated[Path, typer.Argument(help="RESULT of `trila run`.")],
+    outdir: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the plots.")],
+    style: Annotated[StyleName, typer.Option(help="Whose look.")] = StyleName.cms,
+    label: Annotated[str, typer.Option(help="Status after the experiment's name, such as Preliminary.")] = "Private work",
+    com: Annotated[float | None, typer.Option(help="Centre-of-mass energy, TeV.")] = None,
+    lumi: Annotated[float | None, typer.Option(help="Integrated luminosity, 1/pb.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Every plot that a result allows, as PNG and PDF.
+
+    Example: `trila plot result -o plots --style cms`
+    """
+    with _reported(debug):
+        from trila.analysis import steps
+
+        paths = steps.plot(result, outdir, style=style.value, label=label, com=com, lumi=lumi)
+    out.print(f"{len(paths)} files: {outdir}")
+
+
+@app.command()
+def demo(
+    outdir: Annotated[Path, typer.Argument(help="Folder for data, results and plots.")], debug: Debug = False
+) -> None:
+    """The whole chain on simulated data: simulate, run, plot.
+
+    Example: `trila demo demo`
+    """
+    with _reported(debug):
+        from trila.analysis.demo import demo as make
+
+        with _bars() as bars:
+            plots = make(outdir, progress=bars, say=lambda text: out.print(text))
+    out.print(f"[bold]Look at the plots in[/] {plots}")
+
+
+def main() -> None:
+    """Entry point of the command `trila`."""
+    app()

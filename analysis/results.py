@@ -1,0 +1,194 @@
+"""RESULT, the directory that a run leaves: written once, completely, and read back.
+
+`docs/results.md` describes the files. Nothing is half-written: everything is made in a folder beside RESULT and moved
+into place, `histograms.zip` last.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import zipfile
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hist
+import uhi.io.zip
+
+from trila.processors.errors import InputError, UnknownName
+
+__all__ = [
+    "FORMAT_VERSION", "Result", "digest", "discard", "histogram", "package_versions", "prepare", "read", "write",
+    "write_json",
+]  # fmt: skip
+
+FORMAT_VERSION = 1
+_PRODUCTS = ("histograms.zip", "cutflow.json", "manifest.json", "luminosity_blocks.json", "pairs")
+_PACKAGES = (
+    "awkward", "boost-histogram", "coffea", "correctionlib", "dask", "distributed", "hist", "mplhep", "numba", "numpy",
+    "pyarrow", "trila", "uhi", "uproot",
+)  # fmt: skip
+
+
+class Result(NamedTuple):
+    """A complete RESULT.
+
+    Attributes:
+        path: of the directory.
+        histograms: by name.
+        cutflow, manifest: content of the JSON files.
+    """
+
+    path: Path
+    histograms: dict[str, hist.Hist]
+    cutflow: dict[str, Any]
+    manifest: dict[str, Any]
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of a JSON-like object, the same on every machine."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON with a stable order of keys, under a temporary name first."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def prepare(path: Path) -> Path:
+    """Make room for a RESULT: drop what an earlier run left there, and give the folder to build the new one in.
+
+    Raises:
+        InputError: the path is a file, or a folder with something else in it, or cannot be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; give a folder for the result")
+    if path.is_dir():
+        others = sorted(set(os.listdir(path)) - set(_PRODUCTS))
+        if others and not (path / "manifest.json").exists():
+            raise InputError(f"{path} is not empty and is no earlier result ({others[0]}, ...); give another folder")
+    building = path.with_name(f".{path.name}.building")
+    try:
+        # first of all, so that a run that fails does not leave the histograms of another one in its place
+        (path / "histograms.zip").unlink(missing_ok=True)
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"result folder {path} cannot be written: {error.strerror}; choose another place") from error
+    return building.resolve()
+
+
+def discard(building: Path) -> None:
+    """Drop the folder that a result was built in, if it is still there."""
+    shutil.rmtree(building, ignore_errors=True)
+
+
+def write(
+    path: Path, building: Path, *, histograms: Mapping[str, hist.Hist], cutflow: Any, manifest: Any,
+    blocks: Iterable[int] | None, parts: Iterable[Path],
+) -> None:  # fmt: skip
+    """Complete a RESULT and move it into place.
+
+    Args:
+        path: of the RESULT.
+        building: as `prepare` gave it; tables of pairs are in its `pairs/`.
+        histograms: by name.
+        cutflow, manifest: for the JSON files.
+        blocks: run << 32 | luminosity block of the data read; None for simulation.
+        parts: tables of pairs that belong to the result; others, of files that were skipped, are dropped.
+    """
+    try:
+        kept = set(parts)
+        pairs = building / "pairs"
+        for part in [p for p in pairs.rglob("*") if p.is_file() and p not in kept] if pairs.is_dir() else []:
+            part.unlink()
+        write_json(building / "cutflow.json", cutflow)
+        write_json(building / "manifest.json", manifest)
+        if blocks is not None:
+            write_json(building / "luminosity_blocks.json", _ranges(blocks))
+        with zipfile.ZipFile(building / "histograms.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name in sorted(histograms):
+                uhi.io.zip.write(archive, name, histograms[name])
+        path.mkdir(parents=True, exist_ok=True)
+        for name in _PRODUCTS:
+            target = path / name
+            shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
+        for name in (*_PRODUCTS[1:], _PRODUCTS[0]):
+            if (building / name).exists():
+                (building / name).replace(path / name)
+        shutil.rmtree(building)
+    except OSError as error:
+        raise InputError(f"result {path} cannot be written: {error.strerror or error}; free some space") from error
+
+
+def _ranges(blocks: Iterable[int]) -> dict[str, list[list[int]]]:
+    """Luminosity blocks in the form of a mask: run to closed ranges.
+
+    >>> _ranges([5 << 32 | 1, 5 << 32 | 2, 5 << 32 | 4])
+    {'5': [[1, 2], [4, 4]]}
+    """
+    found: dict[str, list[list[int]]] = {}
+    for run, group in groupby(sorted(blocks), key=lambda b: b >> 32):
+        ranges: list[list[int]] = []
+        for number in (block & 0xFFFFFFFF for block in group):
+            if ranges and number == ranges[-1][1] + 1:
+                ranges[-1][1] = number
+            else:
+                ranges.append([number, number])
+        found[str(run)] = ranges
+    return found
+
+
+def read(path: str | Path) -> Result:
+    """Read a RESULT.
+
+    Raises:
+        InputError: there is none, or it is not complete or damaged.
+    """
+    folder = Path(path)
+    if not (folder / "manifest.json").is_file():
+        raise InputError(f"{path} is no result: it has no manifest.json; `trila run ... -o {path}` makes one")
+    if not (folder / "histograms.zip").is_file():
+        raise InputError(f"{path} is not complete: it has no histograms.zip; run it again")
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        cutflow = json.loads((folder / "cutflow.json").read_text())
+        with zipfile.ZipFile(folder / "histograms.zip") as archive:
+            names = sorted(n.removesuffix(".json") for n in archive.namelist() if n.endswith(".json"))
+            histograms = {name: hist.Hist(uhi.io.zip.read(archive, name)) for name in names}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}); run it again") from error
+    return Result(folder, histograms, cutflow, manifest)
+
+
+def histogram(reference: str) -> hist.Hist:
+    """The histogram that `RESULT:NAME` names.
+
+    Raises:
+        InputError: not of that form, or no such result.
+        UnknownName: no such histogram; offers the nearest.
+    """
+    path, separator, name = reference.rpartition(":")
+    if not separator or not path:
+        raise InputError(f"'{reference}' names no histogram; expected RESULT:NAME, such as result:dijet.mass")
+    histograms = read(path).histograms
+    if name not in histograms:
+        raise UnknownName("histogram", name, histograms)
+    return histograms[name]

@@ -1,0 +1,81 @@
+"""Certified luminosity blocks: masks from the experiments' JSON files ("golden JSON").
+
+A mask maps a run number to closed ranges of luminosity blocks: `{"297050": [[12, 137], [193, 776]]}`.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["LumiMask", "LumiMaskError", "blocks", "certified", "load_mask"]
+
+LumiMask = dict[str, tuple[tuple[int, int], ...]]
+
+
+class LumiMaskError(ValueError):
+    """The file is not a luminosity mask; says what is wrong with it."""
+
+
+def load_mask(path: str | Path) -> LumiMask:
+    """Read a mask and check it.
+
+    Raises:
+        LumiMaskError: unreadable, no JSON, or not of the form `{"run": [[first, last], ...]}`.
+    """
+    expected = 'expected {"run": [[first, last], ...], ...}'
+    try:
+        content = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise LumiMaskError(f"luminosity mask {path} cannot be read: {error.strerror}; check the path") from error
+    except ValueError as error:
+        raise LumiMaskError(f"luminosity mask {path} is not JSON ({error}); {expected}") from error
+    if not isinstance(content, dict) or not content:
+        raise LumiMaskError(f"luminosity mask {path} holds {type(content).__name__}, or no run; {expected}")
+    mask: LumiMask = {}
+    for run, ranges in content.items():
+        if not run.isdigit() or not isinstance(ranges, list):
+            raise LumiMaskError(f"luminosity mask {path}, run {run!r}: {expected}")
+        for pair in ranges:
+            if (
+                not isinstance(pair, list)
+                or len(pair) != 2
+                or not all(isinstance(n, int) and n >= 0 for n in pair)
+                or pair[0] > pair[1]
+            ):
+                raise LumiMaskError(f"luminosity mask {path}, run {run}: {pair!r} is not [first, last]; {expected}")
+        mask[run] = tuple((first, last) for first, last in ranges)
+    return mask
+
+
+def certified(mask: LumiMask, run: ArrayLike, luminosity_block: ArrayLike) -> NDArray[np.bool_]:
+    """Which events lie in the mask's closed ranges.
+
+    Args:
+        mask: as `load_mask` gives it.
+        run: run numbers, shape (n,).
+        luminosity_block: luminosity blocks, shape (n,).
+
+    >>> certified({"5": ((1, 3), (7, 7))}, [5, 5, 5, 6], [3, 4, 7, 1]).tolist()
+    [True, False, True, False]
+    """
+    ranges = sorted((int(r) << 32 | first, int(r) << 32 | last) for r, pairs in mask.items() for first, last in pairs)
+    merged: list[tuple[int, int]] = []  # overlapping ranges would hide one another from the search below
+    for low, high in ranges:
+        if merged and low <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+        else:
+            merged.append((low, high))
+    first, last = np.array(merged, dtype=np.uint64).reshape(-1, 2).T
+    key = blocks(run, luminosity_block)
+    index = np.searchsorted(first, key, side="right")
+    inside = index > 0
+    inside[inside] = key[inside] <= last[index[inside] - 1]
+    return inside
+
+
+def blocks(run: ArrayLike, luminosity_block: ArrayLike) -> NDArray[np.uint64]:
+    """Run and luminosity block as one number, run first, shape (n,)."""
+    high = np.asarray(run, dtype=np.uint64) << np.uint64(32)
+    return np.asarray(high | np.asarray(luminosity_block, dtype=np.uint64))

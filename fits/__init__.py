@@ -1,0 +1,3 @@
+"""Histograms to results: functions of falling spectra."""
+
+__all__: list[str] = []

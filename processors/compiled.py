@@ -1,0 +1,41 @@
+"""Compiled kernels, kept between runs.
+
+`kernel` is `numba.njit` whose machine code is stored under `TRILA_CACHE` (default: the user's cache folder), so that
+only the first run after an installation or a change compiles.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+__all__ = ["cache_directory", "kernel"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def cache_directory() -> Path:
+    """The folder of compiled code: `TRILA_CACHE`, else `trila` in the user's cache folder."""
+    chosen = os.environ.get("TRILA_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trila"
+
+
+def kernel(function: Function) -> Function:
+    """Compile `function` on its first call and keep the machine code on disk.
+
+    Numba decides where to cache when a function is decorated, from a global setting: it is changed for the decoration
+    alone, so that the functions of other packages stay where they are. A cache folder that cannot be written costs
+    the compilation, not the run.
+    """
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(cache_directory() / "numba")
+    try:
+        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # "cannot cache function": no writable folder
+        return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+    finally:
+        numba.config.CACHE_DIR = before

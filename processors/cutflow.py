@@ -1,0 +1,56 @@
+"""Cutflows: how many events, raw and weighted, are left after each cut."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Cutflow"]
+
+
+@dataclass(frozen=True)
+class Cutflow:
+    """Counts after each of a list of cuts; cutflows of the same cuts add up.
+
+    Attributes:
+        cuts: names, in order; each row counts what passed this cut and all before it.
+        events: raw counts, shape (n_cuts,).
+        sumw: sums of weights, shape (n_cuts,).
+        sumw2: sums of squared weights, shape (n_cuts,).
+    """
+
+    cuts: tuple[str, ...]
+    events: NDArray[np.int64]
+    sumw: NDArray[np.float64]
+    sumw2: NDArray[np.float64]
+
+    @classmethod
+    def from_stages(cls, cuts: tuple[str, ...], stage: NDArray[Any], weight: NDArray[np.float64]) -> "Cutflow":
+        """A cutflow from the number of cuts that each event passed.
+
+        Args:
+            cuts: names of the cuts; the first one is passed by all.
+            stage: per event, the number of cuts passed after the first, 0 to `len(cuts) - 1`.
+            weight: per event.
+
+        >>> Cutflow.from_stages(("all", "a", "b"), np.array([0, 2, 1]), np.ones(3)).events.tolist()
+        [3, 2, 1]
+        """
+
+        def passed(w: NDArray[Any] | None) -> NDArray[Any]:
+            return np.cumsum(np.bincount(stage, weights=w, minlength=len(cuts))[::-1])[::-1]
+
+        return cls(cuts, passed(None).astype(np.int64), passed(weight), passed(weight**2))
+
+    def __add__(self, other: "Cutflow") -> "Cutflow":
+        if self.cuts != other.cuts:
+            raise ValueError(f"cutflows of different cuts do not add up: {self.cuts} and {other.cuts}")
+        return Cutflow(self.cuts, self.events + other.events, self.sumw + other.sumw, self.sumw2 + other.sumw2)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For JSON: a list of `cut`, `events`, `sumw`, `sumw2`."""
+        return [
+            {"cut": cut, "events": int(n), "sumw": float(w), "sumw2": float(w2)}
+            for cut, n, w, w2 in zip(self.cuts, self.events, self.sumw, self.sumw2, strict=True)
+        ]

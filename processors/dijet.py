@@ -1,0 +1,202 @@
+"""The dijet mass spectrum, with every variation of the jet calibration, and its control distributions."""
+
+from typing import Any, Literal, NamedTuple
+
+import hist
+import numpy as np
+from numpy.typing import NDArray
+
+from trila.corrections import jets as jet_corrections
+from trila.processors import triggers
+from trila.processors.base import Columns, Output, Processor
+from trila.processors.columns import Jagged, has, jagged, scalar
+from trila.processors.cutflow import Cutflow
+from trila.processors.histograms import CMS_DIJET_EDGES, fill, indices, new, variable
+from trila.processors.identification import ID_FIELDS, tight_jet_id
+from trila.processors.selection import EVENT_COLUMNS, EVENT_CUTS, Config, EventConfig, select_events
+from trila.processors.topology import WideJets, wide_jets
+
+__all__ = ["DijetConfig", "DijetProcessor"]
+
+_P4 = ("pt", "eta", "phi", "mass")
+_CUTS = ("two jets", "jet identification", "central")
+_INPUTS = {"JetPt": "pt", "JetEta": "eta", "JetPhi": "phi", "JetA": "area"}
+
+
+class _Preset(NamedTuple):
+    """Selection of an experiment's published search."""
+
+    pt_min: float
+    eta_max: float
+    pt_first: float
+    pt_second: float
+    radius: float
+    delta_eta_max: float
+    y_star_max: float
+
+
+#: CMS: wide jets of radius 1.1, |delta eta| < 1.3 (arXiv:1806.00843). ATLAS: the two leading jets of at least 85 GeV,
+#: |y*| < 0.6 (arXiv:1804.03496).
+_PRESETS = {
+    "cms": _Preset(30.0, 2.5, 60.0, 30.0, 1.1, 1.3, np.inf),
+    "atlas": _Preset(20.0, 2.8, 85.0, 85.0, 0.0, np.inf, 0.6),
+}
+
+
+class DijetConfig(Config):
+    """Configuration of the dijet spectrum. What is not given follows the preset.
+
+    Attributes:
+        selection: "cms", "atlas", or "auto": by the input's format.
+        collection: which jets.
+        pt_min: GeV, and `eta_max`: jets that take part.
+        pt_first, pt_second: GeV, least pT of the two leading jets.
+        radius: wide-jet radius; 0 for none.
+        delta_eta_max, y_star_max: the cut on the two (wide) jets.
+        identification: "tight" where its inputs are present, or "none".
+        corrections: correctionlib file; jets are taken as stored, if not given.
+        correction: its name in the file; `hlt_jec`, or the only one, if not given.
+    """
+
+    selection: Literal["auto", "cms", "atlas"] = "auto"
+    collection: Literal["hlt_jets", "hlt_fatjets", "offline_jets"] = "hlt_jets"
+    pt_min: float | None = None
+    eta_max: float | None = None
+    pt_first: float | None = None
+    pt_second: float | None = None
+    radius: float | None = None
+    delta_eta_max: float | None = None
+    y_star_max: float | None = None
+    identification: Literal["tight", "none"] = "tight"
+    corrections: str | None = None
+    correction: str | None = None
+
+    def resolved(self, format_name: str) -> _Preset:
+        """The preset with what the configuration changes."""
+        which = ("atlas" if format_name.startswith("atlas") else "cms") if self.selection == "auto" else self.selection
+        given = {field: getattr(self, field) for field in _Preset._fields if getattr(self, field) is not None}
+        return _PRESETS[which]._replace(**given)
+
+
+class DijetProcessor(Processor):
+    """Fills the `dijet.*` histograms.
+
+    Args:
+        config: of the spectrum.
+        events: of the event selection.
+    """
+
+    name = "dijet"
+
+    def __init__(self, config: DijetConfig | None = None, events: EventConfig | None = None) -> None:
+        self.config = config or DijetConfig()
+        self.events = events or EventConfig()
+
+    def columns(self, available: frozenset[str]) -> Columns:
+        """Four-vectors are required; identification and inputs of the correction are used where present."""
+        collection = self.config.collection
+        optional = [*EVENT_COLUMNS]
+        if self.config.identification != "none":
+            optional += [f"{collection}.{f}" for f in ID_FIELDS]
+        if self.config.corrections is not None:
+            needed = jet_corrections.required_inputs(self.config.corrections, self.config.correction)
+            optional += [f"{collection}.{_INPUTS[name]}" for name in needed if name in _INPUTS]
+        for trigger in self.events.triggers:
+            optional += triggers.columns_of(trigger, available)
+        return Columns(tuple((f"{collection}.{f}",) for f in _P4), tuple(optional))
+
+    def process(self, events: Any) -> Output:
+        """Histograms and cutflow of one chunk."""
+        config = self.config
+        preset = config.resolved((events.metadata or {}).get("format", ""))
+        selected = select_events(events, self.events)
+        jets = jagged(events, config.collection, *_P4, "area", *ID_FIELDS)
+        good = tight_jet_id(jets) if config.identification == "tight" else np.ones(len(jets.pt), np.bool_)
+        systematics = ("nominal",)
+        if config.corrections is not None:
+            systematics = jet_corrections.systematics(config.corrections, config.correction)
+        histograms = self._book(systematics)
+        stage = selected.stage
+        for systematic in systematics:
+            factor = self._factor(events, jets, systematic)
+            system = wide_jets(
+                jets, jets.pt * factor, jets.mass * factor, good, selected.passed,
+                pt_min=preset.pt_min, eta_max=preset.eta_max, pt_first=preset.pt_first, pt_second=preset.pt_second,
+                radius=preset.radius,
+            )  # fmt: skip
+            found = system.stage == 2
+            delta_eta = np.abs(system.eta[0] - system.eta[1])
+            central = found & (delta_eta < preset.delta_eta_max) & (np.abs(system.y_star) < preset.y_star_max)
+            chosen = np.flatnonzero(central)
+            for name in ("mass", "mass_standard"):
+                fill(
+                    histograms[name], selected.weight[chosen], indices(histograms[name].axes[0], systematic),
+                    indices(histograms[name].axes[1], system.mass[chosen]),
+                )  # fmt: skip
+            if systematic == "nominal":
+                stage = np.where(selected.passed, selected.stage + system.stage + central, selected.stage)
+                self._fill_control(histograms, system, np.flatnonzero(found), chosen, selected.weight)
+        return {
+            "histograms": histograms,
+            "cutflow": Cutflow.from_stages(EVENT_CUTS + _CUTS, stage, selected.weight),
+        }
+
+    def _factor(self, events: Any, jets: Jagged, systematic: str) -> NDArray[np.float64]:
+        """The correction of each jet; 1 without a correction file."""
+        if self.config.corrections is None:
+            return np.ones(len(jets.pt))
+        columns: dict[str, NDArray[Any]] = {
+            name: jets.fields[field] for name, field in _INPUTS.items() if field in jets.fields
+        }
+        owner = np.repeat(np.arange(len(jets.offsets) - 1), np.diff(jets.offsets))
+        for name, column in {"Rho": "rho", "run": "run", "luminosity_block": "luminosity_block"}.items():
+            if has(events, column):
+                columns[name] = scalar(events, column)[owner]
+        return jet_corrections.evaluate(
+            self.config.corrections, self.config.correction, columns, {"systematic": systematic}
+        )
+
+    @staticmethod
+    def _book(systematics: tuple[str, ...]) -> dict[str, hist.Hist]:
+        variations = hist.axis.StrCategory(list(systematics), name="systematic", label="systematic variation")
+        jet = hist.axis.StrCategory(["leading", "subleading"], name="jet", label="jet")
+        mass = "dijet mass [GeV]"
+
+        def regular(bins: int, low: float, high: float, name: str, label: str) -> Any:
+            return hist.axis.Regular(bins, low, high, name=name, label=label)
+
+        return {
+            "mass": new(variations, regular(14000, 0, 14000, "mass", mass)),
+            "mass_standard": new(variations, variable(CMS_DIJET_EDGES, "mass", mass)),
+            "pt": new(jet, regular(400, 0, 4000, "pt", r"jet $p_T$ [GeV]")),
+            "eta": new(jet, regular(100, -5, 5, "eta", r"jet $\eta$")),
+            "phi": new(jet, regular(64, -np.pi, np.pi, "phi", r"jet $\phi$ [rad]")),
+            "delta_eta": new(regular(100, 0, 5, "delta_eta", r"$|\Delta\eta|$")),
+            "delta_phi": new(regular(64, 0, np.pi, "delta_phi", r"$|\Delta\phi|$ [rad]")),
+            "y_star": new(regular(100, -2.5, 2.5, "y_star", "$y^*$")),
+            "chi": new(regular(80, 1, 21, "chi", r"$\chi = e^{2|y^*|}$")),
+            "n_jets": new(hist.axis.Integer(0, 20, name="n_jets", label="selected jets")),
+        }
+
+    @staticmethod
+    def _fill_control(
+        histograms: dict[str, hist.Hist], system: WideJets, found: NDArray[np.int64], chosen: NDArray[np.int64],
+        weight: NDArray[np.float64],
+    ) -> None:  # fmt: skip
+        """Nominal distributions: those of the cut variables before the cut, the others after it."""
+        for position, jet in enumerate(("leading", "subleading")):
+            for name, values in {"pt": system.pt, "eta": system.eta, "phi": system.phi}.items():
+                axes = histograms[name].axes
+                fill(
+                    histograms[name], weight[chosen], indices(axes[0], jet), indices(axes[1], values[position, chosen])
+                )
+        d_phi = np.abs(system.phi[0] - system.phi[1])
+        after = {
+            "delta_phi": np.minimum(d_phi, 2 * np.pi - d_phi),
+            "chi": np.exp(2 * np.abs(system.y_star)),
+            "n_jets": system.n_jets,
+        }
+        before = {"delta_eta": np.abs(system.eta[0] - system.eta[1]), "y_star": system.y_star}
+        for events, quantities in ((chosen, after), (found, before)):
+            for name, values in quantities.items():
+                fill(histograms[name], weight[events], indices(histograms[name].axes[0], values[events]))

@@ -1,0 +1,267 @@
+"""Open input files: check them, say what they hold, deliver chunks of canonical events.
+
+`inspect` does all checks that can be made without reading events; `read` gives the events of one range of entries,
+lazily; `readable` tells an unreadable file from an error of the code after something went wrong.
+"""
+
+import fnmatch
+import os
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import uproot
+from coffea.nanoevents import NanoEventsFactory
+
+from trila.processors import formats
+from trila.processors.errors import BadFile, nearest
+from trila.processors.formats import Format
+from trila.processors.schema import canonical_schema, resolve
+
+__all__ = ["FileInfo", "Layout", "inspect", "is_remote", "read", "readable"]
+
+_TREES = ("TTree", "ROOT::RNTuple")
+
+
+class Layout(NamedTuple):
+    """How a file's branches make canonical columns; files of one production share it.
+
+    Attributes:
+        table: the format.
+        era: as recognised from the branches; may be empty.
+        columns: canonical column to the branches that it is made of.
+        sources: collection to the branch prefix taken.
+    """
+
+    table: Format
+    era: str
+    columns: dict[str, tuple[str, ...]]
+    sources: dict[str, str]
+
+    def restricted(self, columns: Iterable[str]) -> "Layout":
+        """The layout with these columns alone."""
+        return self._replace(columns={name: self.columns[name] for name in sorted(columns)})
+
+
+class FileInfo(NamedTuple):
+    """What is known of an input file without reading its events.
+
+    Attributes:
+        file: path or URL.
+        tree: name of the TTree or RNTuple.
+        uuid: the file's own identifier.
+        size: bytes.
+        entries: events.
+        clusters: entry numbers at which the tree's columns can be cut without reading a basket twice.
+        layout: how the branches make canonical columns.
+        branches: all of them.
+    """
+
+    file: str
+    tree: str
+    uuid: str
+    size: int
+    entries: int
+    clusters: tuple[int, ...]
+    layout: Layout
+    branches: tuple[str, ...]
+
+
+def is_remote(file: str) -> bool:
+    """Whether a file is a URL such as `root://...` or `https://...`."""
+    return "://" in file
+
+
+def _check_local(file: str) -> None:
+    """A file that is cut short often opens well and fails only at some basket: compare its end with its header."""
+    path = Path(file)
+    if not path.exists():
+        folder = path.parent if path.parent.is_dir() else None
+        close = nearest(path.name, os.listdir(folder)) if folder else []
+        hint = f"did you mean {close[0]}?" if close else "check the path"
+        raise BadFile(file, f"no such file; {hint}")
+    if path.is_dir():
+        raise BadFile(file, "is a folder; give files, or a glob such as folder/*.root")
+    size = path.stat().st_size
+    if size == 0:
+        raise BadFile(file, "is empty (0 bytes); copy it again")
+    with path.open("rb") as stream:
+        header = stream.read(20)
+    if header[:4] != b"root" or len(header) < 20:
+        raise BadFile(file, f"is not a ROOT file (it begins with {header[:4]!r}, expected b'root')")
+    large = struct.unpack(">i", header[4:8])[0] >= 1_000_000
+    end = struct.unpack(">q", header[12:20])[0] if large else struct.unpack(">i", header[12:16])[0]
+    if size < end:
+        raise BadFile(file, f"is truncated: {size} bytes, but its header says {end}; copy it again")
+
+
+class _Open(NamedTuple):
+    key: tuple[str, int, int]
+    directory: Any
+
+
+_last_opened: list[_Open] = []  # parsing a tree of 2000 branches takes a second: chunks of one file share it
+
+
+def _open(file: str) -> Any:
+    if is_remote(file):
+        key = (file, 0, 0)
+    else:
+        _check_local(file)
+        status = os.stat(file)
+        key = (file, status.st_size, status.st_mtime_ns)
+    if _last_opened and _last_opened[0].key == key:
+        return _last_opened[0].directory
+    try:
+        directory = uproot.open({file: None})
+    except Exception as error:  # uproot and its sources raise many kinds
+        raise BadFile(file, f"cannot be opened: {_one_line(error)}") from error
+    while _last_opened:
+        _last_opened.pop().directory.close()
+    _last_opened.append(_Open(key, directory))
+    return directory
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+def _tree_name(directory: Any, file: str, wanted: str | None) -> str:
+    trees = [name for name, kind in directory.classnames(cycle=False).items() if kind in _TREES]
+    candidates = [wanted] if wanted else list(dict.fromkeys(formats.load(name).tree for name in formats.BUILT_IN))
+    for name in candidates:
+        if name in trees:
+            return name
+    expected = " or ".join(f"'{name}'" for name in candidates)
+    raise BadFile(file, f"has no tree {expected}; it has {', '.join(map(repr, trees)) or 'no tree at all'}")
+
+
+def _numpy_type(branch: Any) -> str | None:
+    """NumPy's name of the numbers in a branch, flat or jagged once; None for anything else."""
+    if isinstance(branch, uproot.behaviors.RNTuple.HasFields):
+        form = branch.to_akform()[0].contents[0]
+    else:
+        try:
+            form = branch.interpretation.awkward_form(None)
+        except Exception:  # no NumPy or Awkward equivalent: not one of ours
+            return None
+    form = form.content if form.is_list and form.purelist_depth == 2 else form
+    primitive = getattr(form, "primitive", None)
+    return str(primitive) if primitive is not None and form.inner_shape == () else None
+
+
+def _wanted_types(tree: Any, table: Format) -> dict[str, str]:
+    """Types of the branches; reading those of thousands of trigger bits would take seconds, and they are bool."""
+
+
+    names = set(tree.keys())
+    bits = {name for pattern in table.triggers for name in fnmatch.filter(names, pattern)}
+    types = {name: "bool" for name in bits}
+    resolved = resolve(table, dict.fromkeys(names, "float32"))
+    for name in {branch for branches in resolved.branches.values() for branch in branches} - bits:
+        kind = _numpy_type(tree[name])
+        if kind is not None:
+            types[name] = kind
+    return types
+
+
+def inspect(file: str, table: Format | None = None, sources: dict[str, str] | None = None) -> FileInfo:
+    """Check a file and say what it holds.
+
+    Args:
+        file: path or URL.
+        table: its format; detected, if not given.
+        sources: branch prefixes to take for some collections instead of the format's own choice.
+
+    Raises:
+        BadFile: missing, empty, truncated, not ROOT, without the tree, or of no known format.
+    """
+    directory = _open(file)
+    if not is_remote(file):
+        size = Path(file).stat().st_size
+    else:
+        size = int(directory.file.source.num_bytes or 0)
+        if size and size < directory.file.fEND:
+            raise BadFile(file, f"is truncated: {size} bytes, but its header says {directory.file.fEND}")
+    name = _tree_name(directory, file, table.tree if table else None)
+    try:
+        tree = directory[name]
+        branches = tree.keys()
+        if table is None:
+            table = formats.detect(branches)
+        if table is None:
+            some = ", ".join(branches[:5])
+            raise BadFile(
+                file,
+                f"is of no known format ({', '.join(formats.BUILT_IN)}); its branches begin with {some}. "
+                "Describe it in a YAML file and give that with --format",
+            )
+        if sources:
+            table = table.with_sources(sources)
+        resolved = resolve(table, _wanted_types(tree, table))
+        clusters = (0,)
+        if not isinstance(tree, uproot.behaviors.RNTuple.HasFields) and resolved.branches:
+            leading = resolved.branches.get("hlt_jets.pt") or next(iter(resolved.branches.values()))
+            clusters = tuple(int(n) for n in tree[leading[-1]].entry_offsets)
+    except BadFile:
+        raise
+    except Exception as error:
+        raise BadFile(file, f"its tree '{name}' cannot be read: {_one_line(error)}") from error
+    layout = Layout(table, table.era(set(branches)), resolved.branches, resolved.sources)
+    entries = int(tree.num_entries)
+    return FileInfo(file, name, str(directory.file.uuid), size, entries, clusters, layout, tuple(branches))
+
+
+def read(
+    file: str, tree: str, uuid: str, layout: Layout, start: int, stop: int, metadata: dict[str, Any], log: list[Any]
+) -> Any:
+    """Canonical events of the entries `start` to `stop`, lazily.
+
+    Args:
+        file, tree, uuid: as `inspect` found them.
+        layout: with the columns that may be touched.
+        start, stop: entries.
+        metadata: given on as `events.metadata`.
+        log: gets an entry with the attribute `branch` for each branch that is read.
+
+    Raises:
+        BadFile: the file cannot be opened, or is not the one that was inspected.
+    """
+    directory = _open(file)
+    if str(directory.file.uuid) != uuid:
+        raise BadFile(file, f"was replaced while the run was going on (uuid {directory.file.uuid}, not {uuid})")
+    return NanoEventsFactory.from_root(
+        directory,
+        treepath=tree,
+        schemaclass=canonical_schema(layout.table),
+        entry_start=start,
+        entry_stop=stop,
+        metadata={
+            **metadata, "filename": file, "entrystart": start, "entrystop": stop, "fileuuid": uuid,
+            "format": layout.table.name, "era": layout.era, "products": layout.table.products,
+        },
+        iteritems_options={"filter_name": [name.replace("[", "[[]") for name in _branches(layout)]},
+        access_log=log,
+    ).events()  # fmt: skip
+
+
+def _branches(layout: Layout) -> list[str]:
+    return sorted({branch for branches in layout.columns.values() for branch in branches})
+
+
+def readable(file: str, tree: str, layout: Layout, start: int, stop: int) -> None:
+    """Read the columns once more, plainly: after an error, tells a damaged file from a fault of the code.
+
+    Raises:
+        BadFile: a branch cannot be read; names it.
+    """
+    directory = _open(file)
+    for branch in _branches(layout):
+        try:
+            directory[tree][branch].array(entry_start=start, entry_stop=stop)
+        except Exception as error:
+            raise BadFile(
+                file, f"branch {branch} cannot be read in entries {start} to {stop}: {_one_line(error)}"
+            ) from error

@@ -1,0 +1,386 @@
+"""HLT jets against offline jets: response by tag and probe and by direct matching, and the pairs to calibrate from.
+
+The response of a probe is the ratio of its HLT to its reference (offline) pT. It is measured in bins of the pT of the
+*tag*, the other jet of a dijet event: in bins of the probe's own pT, HLT or offline, the resolution moves jets between
+bins and the steep spectrum turns that into a bias of up to several percent. Imbalance of the two jets cancels, as the
+same probe is compared in two reconstructions, and so does not call for a cut on further jets.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import hist
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+
+from trila.corrections import jets as jet_corrections
+from trila.corrections.event_hash import event_uniform
+from trila.processors import triggers
+from trila.processors.base import Columns, Output, Processor
+from trila.processors.columns import Jagged, has, jagged, scalar
+from trila.processors.cutflow import Cutflow
+from trila.processors.errors import InputError
+from trila.processors.histograms import JET_PT_EDGES, fill, indices, new, variable
+from trila.processors.identification import ID_FIELDS, tight_jet_id
+from trila.processors.matching import mutual_nearest
+from trila.processors.selection import (
+    EVENT_COLUMNS,
+    EVENT_CUTS,
+    Config,
+    EventConfig,
+    EventSelection,
+    JetVeto,
+    is_data,
+    select_events,
+)
+from trila.processors.topology import Dijets, dijets
+
+__all__ = ["ResponseConfig", "ResponseProcessor", "Thinning"]
+
+_P4 = ("pt", "eta", "phi")
+_CUTS = ("jet veto map", "two reference jets", "jet identification", "back to back", "third jet", "tag", "matched probe")
+
+
+class Thinning(Config):
+    """Keep only a part of the pairs, decided by the event's hash; their weight makes up for it.
+
+    Attributes:
+        pt: edges in the tag's pT in GeV, ascending; the last bin is open.
+        keep: fraction kept from each edge on; below the first edge everything is kept.
+    """
+
+    pt: tuple[float, ...]
+    keep: tuple[float, ...]
+
+    def model_post_init(self, _context: Any) -> None:
+        if len(self.pt) != len(self.keep) or list(self.pt) != sorted(self.pt):
+            raise ValueError("pt must ascend and have as many numbers as keep")
+        if not all(0 < k <= 1 for k in self.keep):
+            raise ValueError("every kept fraction must be above 0 and at most 1")
+
+
+class ResponseConfig(Config):
+    """Configuration of the response measurement.
+
+    Attributes:
+        reference: compare with offline or with particle-level (gen) jets; "auto" takes offline where there are any.
+        hlt_level, offline_level: what the stored pT are, for the record; menus and productions differ.
+        tag_trigger: single-jet trigger that the tag itself must have fired (its HLT jet is above the threshold in
+            the trigger's name); "none" asks for no trigger. Data need one or the other, or `orthogonal_triggers`.
+        orthogonal_triggers: the event was taken by any of these, which have nothing to do with jets.
+        tag_eta_max: tags are more central than this.
+        match_radius: HLT and reference jets match within this.
+        delta_phi_min: the two leading jets are at least this far apart in azimuth.
+        alpha_max: largest pT of the third jet over the mean of the two leading; no cut, if not given.
+        identification: "tight" where its inputs are present, or "none".
+        jet_veto: skip events with a jet in these regions.
+        eta_edges, pt_edges: of the histograms.
+        response_bins: in 0 to 3.
+        thinning: of the pairs.
+    """
+
+    reference: Literal["auto", "offline", "gen"] = "auto"
+    hlt_level: str = "as stored"
+    offline_level: str = "as stored"
+    tag_trigger: str | None = None
+    orthogonal_triggers: tuple[str, ...] = ()
+    tag_eta_max: float = 1.3
+    match_radius: float = 0.2
+    delta_phi_min: float = 2.7
+    alpha_max: float | None = None
+    identification: Literal["tight", "none"] = "tight"
+    jet_veto: JetVeto | None = None
+    eta_edges: tuple[float, ...] = (-5.2, -3.0, -2.5, -1.9, -1.3, -0.65, 0.0, 0.65, 1.3, 1.9, 2.5, 3.0, 5.2)
+    pt_edges: tuple[float, ...] = tuple(float(x) for x in JET_PT_EDGES)
+    response_bins: int = Field(default=600, ge=600)
+    thinning: Thinning | None = None
+
+
+class _Jets(NamedTuple):
+    """The collections of a chunk, and who matches whom."""
+
+    hlt: Jagged
+    reference: Jagged
+    to_hlt: NDArray[np.int64]
+    to_reference: NDArray[np.int64]
+
+
+class ResponseProcessor(Processor):
+    """Fills the `response.*` histograms and makes the table of tag-and-probe pairs.
+
+    Args:
+        config: of the measurement.
+        events: of the event selection.
+        pairs: whether to make the table.
+    """
+
+    name = "response"
+
+    def __init__(
+        self, config: ResponseConfig | None = None, events: EventConfig | None = None, pairs: bool = True
+    ) -> None:
+        self.config = config or ResponseConfig()
+        self.events = events or EventConfig()
+        self.pairs = pairs
+
+    def columns(self, available: frozenset[str]) -> Columns:
+        """HLT jets and one reference are required; identification, pile-up, area and event identity are optional."""
+        reference = {"auto": ("offline_jets", "gen_jets"), "offline": ("offline_jets",), "gen": ("gen_jets",)}
+        required = [(f"hlt_jets.{f}",) for f in _P4]
+        required += [tuple(f"{c}.{f}" for c in reference[self.config.reference]) for f in _P4]
+        optional = [*EVENT_COLUMNS, "hlt_jets.area", "hlt_jets.raw_factor", "offline_jets.raw_factor"]
+        optional += [f"{c}.{f}" for c in ("offline_jets", "gen_jets") for f in _P4]
+        if self.config.identification != "none":
+            optional += [f"offline_jets.{f}" for f in ID_FIELDS]
+        asked = (*self.events.triggers, *self.config.orthogonal_triggers, *self._tag_trigger())
+        for trigger in asked:
+            optional += triggers.columns_of(trigger, available)
+        return Columns(tuple(required), tuple(optional))
+
+    def _tag_trigger(self) -> tuple[str, ...]:
+        return (self.config.tag_trigger,) if self.config.tag_trigger not in (None, "none") else ()
+
+    def _tag_threshold(self, events: Any) -> float:
+        """The HLT pT that a tag must have: that of the tag trigger, or 0 if none is asked for."""
+        if self._tag_trigger():
+            value = triggers.threshold(self._tag_trigger()[0])
+            if value is None:
+                raise InputError(
+                    f"tag_trigger {self.config.tag_trigger}: its name gives no single-jet threshold; name one such as "
+                    "HLT_PFJet140, or put the trigger under orthogonal_triggers"
+                )
+            return value
+        if is_data(events) and self.config.tag_trigger is None and not self.config.orthogonal_triggers:
+            raise InputError(
+                "data need the trigger that took them, or the response is biased by up to 19%: set response: "
+                "tag_trigger (such as HLT_PFJet140) or orthogonal_triggers (such as [HLT_IsoMu27]) in the "
+                "configuration, or tag_trigger: none to go without"
+            )
+        return 0.0
+
+    def _reference(self, events: Any) -> str:
+        if self.config.reference == "auto":
+            return "offline_jets" if has(events, "offline_jets.pt") else "gen_jets"
+        return f"{self.config.reference}_jets"
+
+    def process(self, events: Any) -> Output:
+        """Histograms, cutflow and pairs of one chunk."""
+        config = self.config
+        threshold = self._tag_threshold(events)
+        asked = (*config.orthogonal_triggers, *self._tag_trigger())
+        selected = select_events(
+            events, self.events.model_copy(update={"triggers": self.events.triggers + asked} if asked else {})
+        )
+        hlt = jagged(events, "hlt_jets", *_P4, "area", "raw_factor")
+        collection = self._reference(events)
+        reference = jagged(events, collection, *_P4, "raw_factor", *ID_FIELDS)
+        to_reference, to_hlt = mutual_nearest(hlt, reference, config.match_radius)
+        jets = _Jets(hlt, reference, to_hlt, to_reference)
+        identified = tight_jet_id(reference) if config.identification == "tight" else np.ones(len(reference.pt), np.bool_)
+        vetoed = self._vetoed(reference, identified)
+        passed = selected.passed & ~vetoed
+
+        histograms = self._book(collection)
+        self._fill_direct(histograms, jets, identified, passed, selected.weight)
+        self._fill_gen(histograms, events, hlt, reference, collection, passed, selected.weight)
+        found = dijets(
+            reference, identified, to_hlt, hlt.pt, passed, config.delta_phi_min,
+            np.inf if config.alpha_max is None else config.alpha_max, config.tag_eta_max, threshold,
+        )  # fmt: skip
+        self._fill_pairs(histograms, jets, found, selected.weight)
+        stage = np.where(selected.passed, selected.stage + ~vetoed + found.stage, selected.stage)
+        output: Output = {
+            "histograms": histograms,
+            "cutflow": Cutflow.from_stages(EVENT_CUTS + _CUTS, stage, selected.weight),
+        }
+        if self.pairs:
+            output["pairs"] = self._table(events, jets, found, selected, collection)
+        return output
+
+    def _vetoed(self, jets: Jagged, identified: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Events with a good jet in a veto region: the whole event goes, which leaves the balance of the rest."""
+        vetoed = np.zeros(len(jets.offsets) - 1, dtype=np.bool_)
+        veto = self.config.jet_veto
+        if veto is not None:
+            counted = identified & (jets.pt > veto.pt_min)
+            inside = np.abs(jets.eta) < 5.19  # the maps end there
+            values = jet_corrections.evaluate(
+                veto.file, veto.correction,
+                {"eta": jets.eta[inside], "phi": np.clip(jets.phi[inside], -3.14159, 3.14159)}, {"type": veto.type},
+            )  # fmt: skip
+            hit = np.zeros(len(jets.pt), dtype=np.bool_)
+            hit[inside] = values != 0
+            owner = np.repeat(np.arange(len(vetoed)), np.diff(jets.offsets))
+            vetoed[owner[hit & counted]] = True
+        return vetoed
+
+    def _book(self, collection: str) -> dict[str, hist.Hist]:
+        level = "offline" if collection == "offline_jets" else "particle-level"
+        config = self.config
+
+        def eta(who: str = f"{level} jet") -> Any:
+            return variable(config.eta_edges, "eta", rf"{who} $\eta$")
+
+        def pt(name: str, who: str) -> Any:
+            return variable(config.pt_edges, name, rf"{who} $p_T$ [GeV]")
+
+        def response(over: str = level, of: str = "HLT") -> Any:
+            return hist.axis.Regular(config.response_bins, 0, 3, name="response", label=rf"{of} $p_T$ / {over} $p_T$")
+
+        matched = hist.axis.Integer(0, 2, name="matched", label="matched", underflow=False, overflow=False)
+        quantities = hist.axis.StrCategory(["pt_tag", "pt_reference", "pt_hlt"], name="quantity", label="quantity")
+        reference = pt("pt_reference", level)
+        return {
+            "tag_probe": new(eta(f"probe {level} jet"), pt("pt_tag", f"tag {level}"), response()),
+            "tag_probe_reference": new(eta(f"probe {level} jet"), pt("pt_reference", f"probe {level}"), response()),
+            "tag_probe_hlt": new(eta(f"probe {level} jet"), pt("pt_hlt", "probe HLT"), response()),
+            "tag_probe_average": new(eta(f"probe {level} jet"), pt("pt_average", f"average {level}"), response()),
+            "tag_probe_sums": new(eta(f"probe {level} jet"), pt("pt_tag", f"tag {level}"), quantities),
+            "direct": new(eta(), reference, response()),
+            "pt_correlation": new(eta(), reference, pt("pt_hlt", "HLT")),
+            "matching_reference": new(eta(), reference, matched),
+            "matching_hlt": new(eta("HLT jet"), pt("pt_hlt", "HLT"), matched),
+            "delta_r": new(
+                reference, hist.axis.Regular(80, 0, config.match_radius, name="delta_r", label=r"$\Delta R$(HLT, reference)")
+            ),
+            "hlt_gen": new(eta("particle-level jet"), pt("pt_gen", "particle-level"), response("particle-level")),
+            "offline_gen": new(
+                eta("particle-level jet"), pt("pt_gen", "particle-level"), response("particle-level", "offline")
+            ),
+        }  # fmt: skip
+
+    @staticmethod
+    def _fill_direct(
+        histograms: dict[str, hist.Hist], jets: _Jets, identified: NDArray[np.bool_], passed: NDArray[np.bool_],
+        weight: NDArray[np.float64],
+    ) -> None:  # fmt: skip
+        """Every reference jet that passes the identification, and every HLT jet, in the events selected."""
+        reference, hlt = jets.reference, jets.hlt
+        owner = np.repeat(np.arange(len(passed)), np.diff(reference.offsets))
+        good = np.flatnonzero(passed[owner] & identified)
+        w = weight[owner[good]]
+        partner = jets.to_hlt[good]
+        matching = histograms["matching_reference"]
+        eta, pt = indices(matching.axes[0], reference.eta[good]), indices(matching.axes[1], reference.pt[good])
+        fill(matching, w, eta, pt, (partner >= 0).astype(np.int64))
+
+        found = partner >= 0
+        good, partner, w, eta, pt = good[found], partner[found], w[found], eta[found], pt[found]
+        response = hlt.pt[partner].astype(np.float64) / reference.pt[good]
+        fill(histograms["direct"], w, eta, pt, indices(histograms["direct"].axes[2], response))
+        pt_hlt = indices(histograms["pt_correlation"].axes[2], hlt.pt[partner])
+        fill(histograms["pt_correlation"], w, eta, pt, pt_hlt)
+        d_phi = np.abs(hlt.phi[partner].astype(np.float64) - reference.phi[good])
+        d_phi = np.minimum(d_phi, 2 * np.pi - d_phi)
+        distance = np.hypot(hlt.eta[partner].astype(np.float64) - reference.eta[good], d_phi)
+        fill(histograms["delta_r"], w, pt, indices(histograms["delta_r"].axes[1], distance))
+
+        owner = np.repeat(np.arange(len(passed)), np.diff(hlt.offsets))
+        good = np.flatnonzero(passed[owner])
+        matching = histograms["matching_hlt"]
+        fill(
+            matching, weight[owner[good]], indices(matching.axes[0], hlt.eta[good]),
+            indices(matching.axes[1], hlt.pt[good]), (jets.to_reference[good] >= 0).astype(np.int64),
+        )  # fmt: skip
+
+    def _fill_gen(
+        self, histograms: dict[str, hist.Hist], events: Any, hlt: Jagged, reference: Jagged, collection: str,
+        passed: NDArray[np.bool_], weight: NDArray[np.float64],
+    ) -> None:  # fmt: skip
+        """HLT and offline against particle level, where there is one; the histograms go where there is not."""
+        measured = {"hlt_gen": hlt, "offline_gen": reference}
+        if collection == "gen_jets" or not has(events, "gen_jets.pt"):
+            del histograms["offline_gen"]
+            measured.pop("offline_gen")
+        if not has(events, "gen_jets.pt"):
+            del histograms["hlt_gen"]
+            return
+        gen = jagged(events, "gen_jets", *_P4)
+        owner = np.repeat(np.arange(len(passed)), np.diff(gen.offsets))
+        eta_axis, pt_axis, _ = histograms["hlt_gen"].axes
+        eta, pt = indices(eta_axis, gen.eta), indices(pt_axis, gen.pt)
+        for name, jets in measured.items():
+            partner, _ = mutual_nearest(gen, jets, self.config.match_radius)
+            good = np.flatnonzero(passed[owner] & (partner >= 0))
+            response = jets.pt[partner[good]].astype(np.float64) / gen.pt[good]
+            fill(
+                histograms[name], weight[owner[good]], eta[good], pt[good], indices(histograms[name].axes[2], response)
+            )
+
+    @staticmethod
+    def _fill_pairs(
+        histograms: dict[str, hist.Hist], jets: _Jets, found: Dijets, weight: NDArray[np.float64]
+    ) -> None:
+        w = weight[found.event]
+        pt_tag = jets.reference.pt[found.tag].astype(np.float64)
+        pt_probe = jets.reference.pt[found.probe].astype(np.float64)
+        pt_hlt = jets.hlt.pt[found.hlt_probe].astype(np.float64)
+        main = histograms["tag_probe"]
+        eta = indices(main.axes[0], jets.reference.eta[found.probe])
+        response = indices(main.axes[2], pt_hlt / pt_probe)
+        axis = main.axes[1]
+        tag = indices(axis, pt_tag)
+        fill(main, w, eta, tag, response)
+        fill(histograms["tag_probe_reference"], w, eta, indices(axis, pt_probe), response)
+        fill(histograms["tag_probe_hlt"], w, eta, indices(axis, pt_hlt), response)
+        fill(histograms["tag_probe_average"], w, eta, indices(axis, 0.5 * (pt_tag + pt_probe)), response)
+        sums = histograms["tag_probe_sums"]
+        for quantity, values in {"pt_tag": pt_tag, "pt_reference": pt_probe, "pt_hlt": pt_hlt}.items():
+            fill(sums, w * values, eta, tag, indices(sums.axes[2], quantity))
+
+    def _table(
+        self, events: Any, jets: _Jets, found: Dijets, selected: EventSelection, collection: str
+    ) -> pa.Table:
+        """One row a pair; columns as documented in docs/results.md."""
+        event, tag, probe, hlt_probe = found.event, found.tag, found.probe, found.hlt_probe
+        weight = selected.weight
+        identity = ("run", "luminosity_block", "event")
+        if self.config.thinning is not None:
+            if not has(events, *identity):
+                raise InputError("thinning of pairs needs run, luminosity block and event; the input has not all of them")
+            thinning = self.config.thinning
+            fraction = np.array([1.0, *thinning.keep])[
+                np.searchsorted(thinning.pt, jets.reference.pt[tag], side="right")
+            ]
+            kept = event_uniform(*(scalar(events, name) for name in identity))[event] < fraction
+            event, tag, probe, hlt_probe, fraction = (a[kept] for a in (event, tag, probe, hlt_probe, fraction))
+            alpha = found.alpha[kept]
+            pair_weight = weight[event] / fraction
+        else:
+            alpha, pair_weight = found.alpha, weight[event]
+        hlt, reference = jets.hlt, jets.reference
+        columns: dict[str, NDArray[Any]] = {
+            name: scalar(events, name)[event] for name in identity if has(events, name)
+        }
+        columns["weight"] = pair_weight
+        columns["pt_hlt"] = hlt.pt[hlt_probe]
+        columns["pt_hlt_raw"] = _raw(hlt, hlt_probe)
+        if collection == "offline_jets":
+            columns["pt_offline"] = reference.pt[probe]
+            if "raw_factor" in reference.fields:
+                columns["pt_offline_raw"] = _raw(reference, probe)
+            if has(events, "gen_jets.pt"):
+                gen = jagged(events, "gen_jets", *_P4)
+                partner, _ = mutual_nearest(reference, gen, self.config.match_radius)
+                columns["pt_gen"] = np.where(partner[probe] >= 0, np.append(gen.pt, 0)[partner[probe]], 0)
+        else:
+            columns["pt_gen"] = reference.pt[probe]
+        columns["pt_tag"] = reference.pt[tag]
+        columns["eta"] = reference.eta[probe]
+        columns["phi"] = reference.phi[probe]
+        columns["eta_tag"] = reference.eta[tag]
+        columns["eta_hlt"] = hlt.eta[hlt_probe]
+        for name in ("rho", "mu"):
+            if has(events, name):
+                columns[name] = scalar(events, name)[event]
+        if "area" in hlt.fields:
+            columns["area"] = hlt.area[hlt_probe]
+        columns["alpha"] = alpha.astype(np.float32)
+        return pa.table(columns)
+
+
+def _raw(jets: Jagged, which: NDArray[np.int64]) -> NDArray[Any]:
+    """pT with the stored correction undone; as stored where the input does not say."""
+    pt = jets.pt[which]
+    return pt * (1 - jets.raw_factor[which]) if "raw_factor" in jets.fields else pt
