@@ -14,14 +14,21 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from trila import __version__
 
 __all__ = ["app", "main"]
 
-CHUNK_SIZE = 250_000  # as trila.processors.run has it, whose import would cost two seconds of every `--help`
+CHUNK_SIZE = 500_000  # as trila.processors.run has it, whose import would cost two seconds of every `--help`
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,10 +73,14 @@ class SimulatedFormat(StrEnum):
 
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Files = Annotated[list[str], typer.Argument(help="ROOT files, globs, root:// URLs, .txt lists, or a fileset .yaml/.json.")]
+Files = Annotated[
+    list[str], typer.Argument(help="ROOT files, globs, root:// URLs, .txt lists, or a fileset .yaml/.json.")
+]
 Format = Annotated[
     str | None,
-    typer.Option("--format", help="cms-scouting, cms-nano, atlas-tla, or a .yaml of your own; else detected."),
+    typer.Option(
+        "--format", help="cms-scouting, cms-nano, atlas-tla, or a .yaml of your own; else detected."
+    ),
 ]
 
 
@@ -95,7 +106,9 @@ def _reported(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
-        err.print(f"[bold red]internal error:[/] {type(error).__name__}: {_escaped(error)} (--debug shows where)")
+        err.print(
+            f"[bold red]internal error:[/] {type(error).__name__}: {_escaped(error)} (--debug shows where)"
+        )
         raise typer.Exit(1) from None
 
 
@@ -151,7 +164,9 @@ def inspect(files: Files, format: Format = None, debug: Debug = False) -> None:
             out.print(f"[bold]{_escaped(info.file)}[/]")
             table = Table(show_header=False, box=None, pad_edge=False)
             table.add_row("format", layout.table.name + (f", era {layout.era}" if layout.era else ""))
-            table.add_row("tree", f"{info.tree}, {info.entries} entries, {info.size / 1e6:.1f} MB, uuid {info.uuid}")
+            table.add_row(
+                "tree", f"{info.tree}, {info.entries} entries, {info.size / 1e6:.1f} MB, uuid {info.uuid}"
+            )
             rows = {"event": (list(EVENT), [c for c in layout.columns if c in EVENT])} | {
                 f"{name} ({layout.sources[name]})" if name in layout.sources else name: (
                     list(fields), [c.split(".")[1] for c in layout.columns if c.startswith(f"{name}.")],
@@ -160,9 +175,13 @@ def inspect(files: Files, format: Format = None, debug: Debug = False) -> None:
             }  # fmt: skip
             for name, (wanted, found) in rows.items():
                 missing = [w for w in wanted if w not in found]
-                text = ", ".join(found) + (f"   [dim]missing: {', '.join(missing)}[/]" if found and missing else "")
+                text = ", ".join(found) + (
+                    f"   [dim]missing: {', '.join(missing)}[/]" if found and missing else ""
+                )
                 table.add_row(name, text or "[dim]not there[/]")
-            triggers = sorted(c.removeprefix("triggers.") for c in layout.columns if c.startswith("triggers."))
+            triggers = sorted(
+                c.removeprefix("triggers.") for c in layout.columns if c.startswith("triggers.")
+            )
             shown = ", ".join(triggers[:12]) + (", ..." if len(triggers) > 12 else "")
             table.add_row("triggers", f"{len(triggers)}{': ' + shown if triggers else ''}")
             if layout.table.note:
@@ -177,7 +196,9 @@ def simulate(
     events: Annotated[int, typer.Option(min=1, help="Events in all.")] = 100_000,
     files: Annotated[int, typer.Option(min=1, help="Files to spread them over.")] = 1,
     seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 1,
-    format: Annotated[SimulatedFormat, typer.Option("--format", help="Branch names.")] = SimulatedFormat.cms_scouting,
+    format: Annotated[
+        SimulatedFormat, typer.Option("--format", help="Branch names.")
+    ] = SimulatedFormat.cms_scouting,
     debug: Debug = False,
 ) -> None:
     """Simulated files with known truth, to try things out and to prove closure.
@@ -198,21 +219,32 @@ def simulate(
 @app.command()
 def run(
     processors: Annotated[
-        str, typer.Argument(metavar="PROCESSOR[,PROCESSOR...]", help="response, efficiency, dijet, dimuon, module:Class.")
+        str,
+        typer.Argument(
+            metavar="PROCESSOR[,PROCESSOR...]", help="response, efficiency, dijet, dimuon, module:Class."
+        ),
     ],
     files: Files,
     result: Annotated[Path, typer.Option("-o", "--output", metavar="RESULT", help="Folder to write.")],
     config: Annotated[Path | None, typer.Option(help="Configuration, YAML.")] = None,
     format: Format = None,
     lumi_mask: Annotated[str | None, typer.Option(help="Certified luminosity blocks, JSON.")] = None,
-    corrections: Annotated[str | None, typer.Option(help="correctionlib file for the dijet spectrum.")] = None,
-    max_events: Annotated[int | None, typer.Option(min=1, help="Of each dataset, in the order of its files.")] = None,
+    corrections: Annotated[
+        str | None, typer.Option(help="correctionlib file for the dijet spectrum.")
+    ] = None,
+    max_events: Annotated[
+        int | None, typer.Option(min=1, help="Of each dataset, in the order of its files.")
+    ] = None,
     executor: Annotated[ExecutorName, typer.Option(help="Where to work.")] = ExecutorName.local,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://...")] = None,
     chunk_size: Annotated[int, typer.Option(min=1, help="Events at a time.")] = CHUNK_SIZE,
-    skip_bad_files: Annotated[bool, typer.Option("--skip-bad-files", help="Go on without them; exit code 3.")] = False,
-    no_pairs: Annotated[bool, typer.Option("--no-pairs", help="Do not write the table of tag-and-probe pairs.")] = False,
+    skip_bad_files: Annotated[
+        bool, typer.Option("--skip-bad-files", help="Go on without them; exit code 3.")
+    ] = False,
+    no_pairs: Annotated[
+        bool, typer.Option("--no-pairs", help="Do not write the table of tag-and-probe pairs.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Run processors over files in one pass over the data, and write RESULT.
@@ -244,7 +276,9 @@ def _print_result(outcome: Any) -> None:
         err.print(f"[yellow]note:[/] {_escaped(note)}")
     for dataset, processors in outcome.result.cutflow.items():
         for name, rows in processors.items():
-            table = Table("cut", "events", "sum of weights", title=f"{name}, dataset {dataset}", title_justify="left")
+            table = Table(
+                "cut", "events", "sum of weights", title=f"{name}, dataset {dataset}", title_justify="left"
+            )
             for row in rows:
                 table.add_row(row["cut"], str(row["events"]), f"{row['sumw']:.6g}")
             out.print(table)
@@ -263,7 +297,9 @@ def plot(
     result: Annotated[Path, typer.Argument(help="RESULT of `trila run`.")],
     outdir: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the plots.")],
     style: Annotated[StyleName, typer.Option(help="Whose look.")] = StyleName.cms,
-    label: Annotated[str, typer.Option(help="Status after the experiment's name, such as Preliminary.")] = "Private work",
+    label: Annotated[
+        str, typer.Option(help="Status after the experiment's name, such as Preliminary.")
+    ] = "Private work",
     com: Annotated[float | None, typer.Option(help="Centre-of-mass energy, TeV.")] = None,
     lumi: Annotated[float | None, typer.Option(help="Integrated luminosity, 1/pb.")] = None,
     debug: Debug = False,

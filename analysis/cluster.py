@@ -26,7 +26,9 @@ def connect(scheduler: str | None, workers: int) -> Iterator[Any]:
         try:
             client = Client(scheduler, timeout="20s", set_as_default=False)
         except (OSError, ValueError) as error:
-            raise InputError(f"no Dask scheduler answers at {scheduler} ({error}); check the address") from error
+            raise InputError(
+                f"no Dask scheduler answers at {scheduler} ({error}); check the address"
+            ) from error
         with client:
             yield client
         return
@@ -56,14 +58,20 @@ def check_workers(client: Any, result: Path, timeout: float = 60.0) -> None:
         client.wait_for_workers(1, timeout=timeout)
         versions = client.sync(ask, importlib.metadata.version, "trila")
         sees = client.sync(ask, Path.is_dir, result)
-    except (TimeoutError, asyncio.TimeoutError) as error:
-        raise InputError(f"no answer from the cluster's workers in {timeout:.0f} s; look at their logs") from error
+    except TimeoutError as error:
+        raise InputError(
+            f"no answer from the cluster's workers in {timeout:.0f} s; look at their logs"
+        ) from error
     except importlib.metadata.PackageNotFoundError as error:
-        raise InputError(f"the cluster's workers do not have trila; install trila {__version__} there") from error
+        raise InputError(
+            f"the cluster's workers do not have trila; install trila {__version__} there"
+        ) from error
     different = {address: found for address, found in versions.items() if found != __version__}
     if different:
         address, found = next(iter(different.items()))
-        raise InputError(f"worker {address} has trila {found}, here it is {__version__}; install the same version")
+        raise InputError(
+            f"worker {address} has trila {found}, here it is {__version__}; install the same version"
+        )
     blind = [address for address, seen in sees.items() if not seen]
     if blind:
         raise InputError(

@@ -71,7 +71,9 @@ def load_config(path: str | Path | None) -> RunConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"configuration {path} is not YAML: {' '.join(str(error).split())}") from error
     if content is not None and not isinstance(content, dict):
-        raise InputError(f"configuration {path} is a {type(content).__name__}; expected sections such as 'response:'")
+        raise InputError(
+            f"configuration {path} is a {type(content).__name__}; expected sections such as 'response:'"
+        )
     content = content or {}
     events = content.get("events")
     if isinstance(events, dict) and isinstance(events.get("lumi_mask"), str):
@@ -84,7 +86,9 @@ def load_config(path: str | Path | None) -> RunConfig:
         ) from error
 
 
-def with_options(config: RunConfig, *, lumi_mask: str | None = None, corrections: str | None = None) -> RunConfig:
+def with_options(
+    config: RunConfig, *, lumi_mask: str | None = None, corrections: str | None = None
+) -> RunConfig:
     """The configuration with what the command line says on top."""
     if lumi_mask is not None:
         events = config.events.model_copy(update={"lumi_mask": load_mask(lumi_mask)})

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trila.analysis import steps
-from trila.analysis.simulation import simulate
+from trila.analysis.simulation import Kind, simulate
 from trila.analysis.steps import Progress
 
 __all__ = ["demo"]
 
-_SAMPLES = {  # kind: events, files, processors
+_SAMPLES: dict[Kind, tuple[int, int, tuple[str, ...]]] = {  # kind: events, files, processors
     "jets": (400_000, 2, ("response", "efficiency")),
     "dijet": (400_000, 2, ("dijet",)),
     "dimuon": (400_000, 2, ("dimuon",)),

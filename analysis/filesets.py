@@ -12,7 +12,6 @@ qcd_pt300:
 """
 
 import glob
-import os
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,9 @@ def datasets(inputs: list[str]) -> dict[str, Dataset]:
             files += _expand(item)
     if files:
         if found:
-            raise InputError(f"files ({files[0]}, ...) and a fileset were given together; put the files into the fileset")
+            raise InputError(
+                f"files ({files[0]}, ...) and a fileset were given together; put the files into the fileset"
+            )
         found["data"] = Dataset(files=tuple(files))
     if not found:
         raise InputError("no input; give ROOT files, a glob, a .txt list, or a fileset (.yaml, .json)")
@@ -87,11 +88,15 @@ def _expand(item: str, folder: Path | None = None) -> list[str]:
             raise InputError(f"file list {path} names no file; expected one path or URL a line")
         return [file for name in names for file in _expand(name, Path(path).parent)]
     if any(c in item for c in "*?["):
-        files = sorted(glob.glob(path, recursive=True))
+        files = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
         if not files:
             near = Path(path).parent
-            there = nearest(Path(path).name, os.listdir(near)) if near.is_dir() else []
-            raise InputError(f"no file matches {path}; {f'nearest: {there[0]}' if there else 'check the folder'}")
+            there = (
+                nearest(Path(path).name, [entry.name for entry in near.iterdir()]) if near.is_dir() else []
+            )
+            raise InputError(
+                f"no file matches {path}; {f'nearest: {there[0]}' if there else 'check the folder'}"
+            )
         return files
     return [path]
 
@@ -109,7 +114,9 @@ def _fileset(path: str) -> dict[str, Dataset]:
     for name, item in content.items():
         value = {"files": item} if isinstance(item, list) else item
         if not isinstance(name, str) or "/" in name or name.startswith("."):
-            raise InputError(f"fileset {path}: dataset name {name!r} cannot name a folder; use letters, digits and _")
+            raise InputError(
+                f"fileset {path}: dataset name {name!r} cannot name a folder; use letters, digits and _"
+            )
         try:
             dataset = Dataset.model_validate(value)
         except ValidationError as error:

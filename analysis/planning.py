@@ -81,7 +81,9 @@ def plan(
             try:
                 info = readers.inspect(file, table, sources)
                 if info.uuid in seen:
-                    raise BadFile(file, f"is the same file as {seen[info.uuid]} (uuid {info.uuid}); list it once")
+                    raise BadFile(
+                        file, f"is the same file as {seen[info.uuid]} (uuid {info.uuid}); list it once"
+                    )
                 used, lacking = _needs(processors, info)
                 seen[info.uuid] = file
                 infos[name].append((file, info, used))
@@ -89,9 +91,9 @@ def plan(
             except BadFile as error:
                 bad[file] = error
             progress(1)
-        for error in _odd_ones(name, infos[name]):
-            bad[error.file] = error
-            infos[name] = [item for item in infos[name] if item[0] != error.file]
+        odd = {error.file: error for error in _odd_ones(name, infos[name])}
+        bad |= odd
+        infos[name] = [item for item in infos[name] if item[0] not in odd]
     if bad and not skip_bad_files:
         raise _complaint(list(bad.values()), sum(len(d.files) for d in datasets.values()))
     if not any(infos.values()):
@@ -165,7 +167,10 @@ def _odd_ones(dataset: str, infos: list[tuple[str, FileInfo, frozenset[str]]]) -
             differs = [f"lacks {', '.join(sorted(usual - kind))}"] if usual - kind else []
             differs += [f"has {', '.join(sorted(kind - usual))} besides"] if kind - usual else []
             errors.append(
-                BadFile(file, f"{' and '.join(differs)}, unlike the other files of '{dataset}'; make it its own dataset")
+                BadFile(
+                    file,
+                    f"{' and '.join(differs)}, unlike the other files of '{dataset}'; make it its own dataset",
+                )
             )
     return errors
 

@@ -44,7 +44,7 @@ class Result(NamedTuple):
     """
 
     path: Path
-    histograms: dict[str, hist.Hist]
+    histograms: dict[str, hist.Hist[Any]]
     cutflow: dict[str, Any]
     manifest: dict[str, Any]
 
@@ -81,9 +81,11 @@ def prepare(path: Path) -> Path:
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; give a folder for the result")
     if path.is_dir():
-        others = sorted(set(os.listdir(path)) - set(_PRODUCTS))
+        others = sorted({entry.name for entry in path.iterdir()} - set(_PRODUCTS))
         if others and not (path / "manifest.json").exists():
-            raise InputError(f"{path} is not empty and is no earlier result ({others[0]}, ...); give another folder")
+            raise InputError(
+                f"{path} is not empty and is no earlier result ({others[0]}, ...); give another folder"
+            )
     building = path.with_name(f".{path.name}.building")
     try:
         # first of all, so that a run that fails does not leave the histograms of another one in its place
@@ -91,7 +93,9 @@ def prepare(path: Path) -> Path:
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
     except OSError as error:
-        raise InputError(f"result folder {path} cannot be written: {error.strerror}; choose another place") from error
+        raise InputError(
+            f"result folder {path} cannot be written: {error.strerror}; choose another place"
+        ) from error
     return building.resolve()
 
 
@@ -101,7 +105,7 @@ def discard(building: Path) -> None:
 
 
 def write(
-    path: Path, building: Path, *, histograms: Mapping[str, hist.Hist], cutflow: Any, manifest: Any,
+    path: Path, building: Path, *, histograms: Mapping[str, hist.Hist[Any]], cutflow: Any, manifest: Any,
     blocks: Iterable[int] | None, parts: Iterable[Path],
 ) -> None:  # fmt: skip
     """Complete a RESULT and move it into place.
@@ -123,7 +127,9 @@ def write(
         write_json(building / "manifest.json", manifest)
         if blocks is not None:
             write_json(building / "luminosity_blocks.json", _ranges(blocks))
-        with zipfile.ZipFile(building / "histograms.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with zipfile.ZipFile(
+            building / "histograms.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1
+        ) as archive:
             for name in sorted(histograms):
                 uhi.io.zip.write(archive, name, histograms[name])
         path.mkdir(parents=True, exist_ok=True)
@@ -135,7 +141,9 @@ def write(
                 (building / name).replace(path / name)
         shutil.rmtree(building)
     except OSError as error:
-        raise InputError(f"result {path} cannot be written: {error.strerror or error}; free some space") from error
+        raise InputError(
+            f"result {path} cannot be written: {error.strerror or error}; free some space"
+        ) from error
 
 
 def _ranges(blocks: Iterable[int]) -> dict[str, list[list[int]]]:
@@ -172,13 +180,15 @@ def read(path: str | Path) -> Result:
         cutflow = json.loads((folder / "cutflow.json").read_text())
         with zipfile.ZipFile(folder / "histograms.zip") as archive:
             names = sorted(n.removesuffix(".json") for n in archive.namelist() if n.endswith(".json"))
-            histograms = {name: hist.Hist(uhi.io.zip.read(archive, name)) for name in names}
+            histograms: dict[str, hist.Hist[Any]] = {
+                name: hist.Hist(uhi.io.zip.read(archive, name)) for name in names
+            }
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}); run it again") from error
     return Result(folder, histograms, cutflow, manifest)
 
 
-def histogram(reference: str) -> hist.Hist:
+def histogram(reference: str) -> hist.Hist[Any]:
     """The histogram that `RESULT:NAME` names.
 
     Raises:

@@ -61,7 +61,12 @@ def inspect(files: Sequence[str], format: str | None = None) -> list[FileInfo]:
         BadFile: a file cannot be used.
     """
     table = formats.load(format) if format else None
-    return [readers.inspect(file, table) for name in [datasets(list(files))] for d in name.values() for file in d.files]
+    return [
+        readers.inspect(file, table)
+        for name in [datasets(list(files))]
+        for d in name.values()
+        for file in d.files
+    ]
 
 
 def make_processor(name: str, config: RunConfig, *, pairs: bool = True) -> Any:
@@ -86,7 +91,9 @@ def make_processor(name: str, config: RunConfig, *, pairs: bool = True) -> Any:
         try:
             made = getattr(importlib.import_module(module_name), class_name)
         except (ImportError, AttributeError) as error:
-            raise InputError(f"processor {name} cannot be imported: {error}; the module must be importable here") from error
+            raise InputError(
+                f"processor {name} cannot be imported: {error}; the module must be importable here"
+            ) from error
     try:
         python_inspect.signature(made).bind(**config.processors.get(name, {}))
         processor = made(**config.processors.get(name, {}))
@@ -100,11 +107,12 @@ def make_processor(name: str, config: RunConfig, *, pairs: bool = True) -> Any:
 @contextmanager
 def _working_directory_importable() -> Iterator[None]:
     """A user's module beside his files is importable, as it is for `python` itself."""
-    sys.path.insert(0, os.getcwd())
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
     try:
         yield
     finally:
-        sys.path.remove(os.getcwd())
+        sys.path.remove(here)
 
 
 def run(
@@ -223,16 +231,20 @@ def _scales(fileset: dict[str, Dataset], partials: dict[str, Partial]) -> dict[s
         cross_section = fileset[name].cross_section
         sums = [cutflow.sumw[0] for cutflow in partial.cutflows.values()]
         if cross_section is not None and not sums:
-            raise InputError(f"dataset '{name}' has a cross_section, but no processor gives a cutflow to normalise by")
+            raise InputError(
+                f"dataset '{name}' has a cross_section, but no processor gives a cutflow to normalise by"
+            )
         if cross_section is not None and not sums[0] > 0:
-            raise InputError(f"dataset '{name}': the sum of generator weights is {sums[0]}, it cannot be normalised")
+            raise InputError(
+                f"dataset '{name}': the sum of generator weights is {sums[0]}, it cannot be normalised"
+            )
         scales[name] = 1.0 if cross_section is None else cross_section / float(sums[0])
     return scales
 
 
-def _total(partials: dict[str, Partial], scales: dict[str, float]) -> dict[str, hist.Hist]:
+def _total(partials: dict[str, Partial], scales: dict[str, float]) -> dict[str, hist.Hist[Any]]:
     """Histograms of all datasets together, each scaled."""
-    total: dict[str, hist.Hist] = {}
+    total: dict[str, hist.Hist[Any]] = {}
     for dataset in sorted(partials):
         for name, histogram in partials[dataset].histograms.items():
             scaled = histogram if scales[dataset] == 1.0 else histogram * scales[dataset]

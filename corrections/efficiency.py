@@ -31,7 +31,9 @@ def clopper_pearson(
     wrong = ~((k >= 0) & (k <= n))
     if wrong.any():
         first = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise ValueError(f"passed = {k[first]} of total = {n[first]} at index {first}: expected 0 <= passed <= total")
+        raise ValueError(
+            f"passed = {k[first]} of total = {n[first]} at index {first}: expected 0 <= passed <= total"
+        )
     tail = 0.5 * (1.0 - level)
     with np.errstate(invalid="ignore"):
         low = np.where(k > 0, stats.beta.ppf(tail, k, n - k + 1), 0.0)

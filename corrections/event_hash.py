@@ -18,7 +18,9 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return np.asarray(z ^ (z >> np.uint64(31)))
 
 
-def event_hash(run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike, salt: int = 0) -> NDArray[np.uint64]:
+def event_hash(
+    run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike, salt: int = 0
+) -> NDArray[np.uint64]:
     """64 bits per event.
 
     Args:
@@ -37,7 +39,9 @@ def event_hash(run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike, sa
     return state
 
 
-def event_uniform(run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike, salt: int = 0) -> NDArray[np.float64]:
+def event_uniform(
+    run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike, salt: int = 0
+) -> NDArray[np.float64]:
     """A number in [0, 1) per event, from the upper 53 bits of its hash."""
     bits = event_hash(run, luminosity_block, event, salt) >> np.uint64(11)
     return np.asarray(bits.astype(np.float64) * 2.0**-53)

@@ -40,7 +40,9 @@ def load(path: str) -> correctionlib.CorrectionSet:
         return correctionlib.CorrectionSet.from_file(path)
     except Exception as error:  # correctionlib raises RuntimeError, IndexError, ...
         text = " ".join(str(error).split())[:200]
-        raise CorrectionError(f"correction file {path} is not a correctionlib (v2) JSON file: {text}") from error
+        raise CorrectionError(
+            f"correction file {path} is not a correctionlib (v2) JSON file: {text}"
+        ) from error
 
 
 def names(path: str) -> list[str]:
@@ -54,7 +56,9 @@ def _get(path: str, name: str | None) -> Any:
     if name is None:
         name = DEFAULT if DEFAULT in known else known[0] if len(known) == 1 else None
     if name is None or name not in known:
-        raise CorrectionError(f"correction file {path} has no '{name or DEFAULT}'; name one of: {', '.join(known)}")
+        raise CorrectionError(
+            f"correction file {path} has no '{name or DEFAULT}'; name one of: {', '.join(known)}"
+        )
     corrections = load(path)
     return corrections.compound[name] if name in corrections.compound else corrections[name]
 
@@ -127,10 +131,14 @@ def evaluate(
         values = np.asarray(columns[variable.name])
         values = values.astype(np.int64 if variable.type == "int" else np.float64)
         if np.isnan(values).any():  # correctionlib would silently take the last bin
-            raise CorrectionError(f"correction '{correction.name}': {np.isnan(values).sum()} NaN among '{variable.name}'")
+            raise CorrectionError(
+                f"correction '{correction.name}': {np.isnan(values).sum()} NaN among '{variable.name}'"
+            )
         arguments.append(values)
     try:
         return np.asarray(correction.evaluate(*arguments), dtype=np.float64)
     except (RuntimeError, IndexError, ValueError) as error:
         ranges = ", ".join(f"{n} in [{v.min():.4g}, {v.max():.4g}]" for n, v in columns.items() if len(v))
-        raise CorrectionError(f"correction '{correction.name}' of {path} refused its input ({error}): {ranges}") from error
+        raise CorrectionError(
+            f"correction '{correction.name}' of {path} refused its input ({error}): {ranges}"
+        ) from error

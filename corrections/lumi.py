@@ -28,7 +28,9 @@ def load_mask(path: str | Path) -> LumiMask:
     try:
         content = json.loads(Path(path).read_text())
     except OSError as error:
-        raise LumiMaskError(f"luminosity mask {path} cannot be read: {error.strerror}; check the path") from error
+        raise LumiMaskError(
+            f"luminosity mask {path} cannot be read: {error.strerror}; check the path"
+        ) from error
     except ValueError as error:
         raise LumiMaskError(f"luminosity mask {path} is not JSON ({error}); {expected}") from error
     if not isinstance(content, dict) or not content:
@@ -44,7 +46,9 @@ def load_mask(path: str | Path) -> LumiMask:
                 or not all(isinstance(n, int) and n >= 0 for n in pair)
                 or pair[0] > pair[1]
             ):
-                raise LumiMaskError(f"luminosity mask {path}, run {run}: {pair!r} is not [first, last]; {expected}")
+                raise LumiMaskError(
+                    f"luminosity mask {path}, run {run}: {pair!r} is not [first, last]; {expected}"
+                )
         mask[run] = tuple((first, last) for first, last in ranges)
     return mask
 
@@ -60,7 +64,9 @@ def certified(mask: LumiMask, run: ArrayLike, luminosity_block: ArrayLike) -> ND
     >>> certified({"5": ((1, 3), (7, 7))}, [5, 5, 5, 6], [3, 4, 7, 1]).tolist()
     [True, False, True, False]
     """
-    ranges = sorted((int(r) << 32 | first, int(r) << 32 | last) for r, pairs in mask.items() for first, last in pairs)
+    ranges = sorted(
+        (int(r) << 32 | first, int(r) << 32 | last) for r, pairs in mask.items() for first, last in pairs
+    )
     merged: list[tuple[int, int]] = []  # overlapping ranges would hide one another from the search below
     for low, high in ranges:
         if merged and low <= merged[-1][1]:

@@ -19,7 +19,7 @@ class Output(TypedDict, total=False):
     disk by the runner and not kept.
     """
 
-    histograms: dict[str, hist.Hist]
+    histograms: dict[str, hist.Hist[Any]]
     cutflow: Cutflow
     pairs: pa.Table
 

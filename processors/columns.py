@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 
 from trila.processors.errors import BadFile, MissingColumn
 
-__all__ = ["COLLECTIONS", "EVENT", "TRIGGERS", "Column", "Jagged", "available", "flat", "has", "jagged", "scalar"]
+__all__ = [
+    "COLLECTIONS",
+    "EVENT",
+    "TRIGGERS",
+    "Column",
+    "Jagged",
+    "available",
+    "flat",
+    "has",
+    "jagged",
+    "scalar",
+]
 
 
 class Column(NamedTuple):

@@ -26,7 +26,9 @@ class Cutflow:
     sumw2: NDArray[np.float64]
 
     @classmethod
-    def from_stages(cls, cuts: tuple[str, ...], stage: NDArray[Any], weight: NDArray[np.float64]) -> "Cutflow":
+    def from_stages(
+        cls, cuts: tuple[str, ...], stage: NDArray[Any], weight: NDArray[np.float64]
+    ) -> "Cutflow":
         """A cutflow from the number of cuts that each event passed.
 
         Args:
@@ -46,7 +48,9 @@ class Cutflow:
     def __add__(self, other: "Cutflow") -> "Cutflow":
         if self.cuts != other.cuts:
             raise ValueError(f"cutflows of different cuts do not add up: {self.cuts} and {other.cuts}")
-        return Cutflow(self.cuts, self.events + other.events, self.sumw + other.sumw, self.sumw2 + other.sumw2)
+        return Cutflow(
+            self.cuts, self.events + other.events, self.sumw + other.sumw, self.sumw2 + other.sumw2
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """For JSON: a list of `cut`, `events`, `sumw`, `sumw2`."""

@@ -11,7 +11,8 @@ from trila.processors import triggers
 from trila.processors.base import Columns, Output, Processor
 from trila.processors.columns import Jagged, has, jagged, scalar
 from trila.processors.cutflow import Cutflow
-from trila.processors.histograms import CMS_DIJET_EDGES, fill, indices, new, variable
+from trila.processors.filling import fill, indices
+from trila.processors.histograms import CMS_DIJET_EDGES, new, variable
 from trila.processors.identification import ID_FIELDS, tight_jet_id
 from trila.processors.selection import EVENT_COLUMNS, EVENT_CUTS, Config, EventConfig, select_events
 from trila.processors.topology import WideJets, wide_jets
@@ -73,7 +74,11 @@ class DijetConfig(Config):
 
     def resolved(self, format_name: str) -> _Preset:
         """The preset with what the configuration changes."""
-        which = ("atlas" if format_name.startswith("atlas") else "cms") if self.selection == "auto" else self.selection
+        which = (
+            ("atlas" if format_name.startswith("atlas") else "cms")
+            if self.selection == "auto"
+            else self.selection
+        )
         given = {field: getattr(self, field) for field in _Preset._fields if getattr(self, field) is not None}
         return _PRESETS[which]._replace(**given)
 
@@ -110,17 +115,18 @@ class DijetProcessor(Processor):
         config = self.config
         preset = config.resolved((events.metadata or {}).get("format", ""))
         selected = select_events(events, self.events)
-        jets = jagged(events, config.collection, *_P4, "area", *ID_FIELDS)
+        area = ("area",) if config.corrections is not None else ()
+        jets = jagged(events, config.collection, *_P4, *area, *ID_FIELDS)
         good = tight_jet_id(jets) if config.identification == "tight" else np.ones(len(jets.pt), np.bool_)
-        systematics = ("nominal",)
+        systematics: tuple[str, ...] = ("nominal",)
         if config.corrections is not None:
             systematics = jet_corrections.systematics(config.corrections, config.correction)
         histograms = self._book(systematics)
         stage = selected.stage
         for systematic in systematics:
-            factor = self._factor(events, jets, systematic)
+            pt, mass = self._corrected(events, jets, systematic)
             system = wide_jets(
-                jets, jets.pt * factor, jets.mass * factor, good, selected.passed,
+                jets, pt, mass, good, selected.passed,
                 pt_min=preset.pt_min, eta_max=preset.eta_max, pt_first=preset.pt_first, pt_second=preset.pt_second,
                 radius=preset.radius,
             )  # fmt: skip
@@ -141,10 +147,10 @@ class DijetProcessor(Processor):
             "cutflow": Cutflow.from_stages(EVENT_CUTS + _CUTS, stage, selected.weight),
         }
 
-    def _factor(self, events: Any, jets: Jagged, systematic: str) -> NDArray[np.float64]:
-        """The correction of each jet; 1 without a correction file."""
+    def _corrected(self, events: Any, jets: Jagged, systematic: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """pT and mass of each jet with the correction; as stored without a correction file."""
         if self.config.corrections is None:
-            return np.ones(len(jets.pt))
+            return jets.pt, jets.mass
         columns: dict[str, NDArray[Any]] = {
             name: jets.fields[field] for name, field in _INPUTS.items() if field in jets.fields
         }
@@ -152,12 +158,13 @@ class DijetProcessor(Processor):
         for name, column in {"Rho": "rho", "run": "run", "luminosity_block": "luminosity_block"}.items():
             if has(events, column):
                 columns[name] = scalar(events, column)[owner]
-        return jet_corrections.evaluate(
+        factor = jet_corrections.evaluate(
             self.config.corrections, self.config.correction, columns, {"systematic": systematic}
         )
+        return jets.pt * factor, jets.mass * factor
 
     @staticmethod
-    def _book(systematics: tuple[str, ...]) -> dict[str, hist.Hist]:
+    def _book(systematics: tuple[str, ...]) -> dict[str, hist.Hist[Any]]:
         variations = hist.axis.StrCategory(list(systematics), name="systematic", label="systematic variation")
         jet = hist.axis.StrCategory(["leading", "subleading"], name="jet", label="jet")
         mass = "dijet mass [GeV]"
@@ -180,7 +187,7 @@ class DijetProcessor(Processor):
 
     @staticmethod
     def _fill_control(
-        histograms: dict[str, hist.Hist], system: WideJets, found: NDArray[np.int64], chosen: NDArray[np.int64],
+        histograms: dict[str, hist.Hist[Any]], system: WideJets, found: NDArray[np.int64], chosen: NDArray[np.int64],
         weight: NDArray[np.float64],
     ) -> None:  # fmt: skip
         """Nominal distributions: those of the cut variables before the cut, the others after it."""
@@ -188,7 +195,10 @@ class DijetProcessor(Processor):
             for name, values in {"pt": system.pt, "eta": system.eta, "phi": system.phi}.items():
                 axes = histograms[name].axes
                 fill(
-                    histograms[name], weight[chosen], indices(axes[0], jet), indices(axes[1], values[position, chosen])
+                    histograms[name],
+                    weight[chosen],
+                    indices(axes[0], jet),
+                    indices(axes[1], values[position, chosen]),
                 )
         d_phi = np.abs(system.phi[0] - system.phi[1])
         after = {

@@ -16,7 +16,8 @@ from trila.processors.base import Columns, Output, Processor
 from trila.processors.columns import Jagged, has, jagged, scalar
 from trila.processors.compiled import kernel
 from trila.processors.cutflow import Cutflow
-from trila.processors.histograms import fill, indices, new, variable
+from trila.processors.filling import fill, indices
+from trila.processors.histograms import new, variable
 from trila.processors.matching import delta_phi
 from trila.processors.selection import EVENT_COLUMNS, EVENT_CUTS, Config, EventConfig, select_events
 
@@ -97,7 +98,9 @@ def _muon_pairs(
                 event_of[n], first[n], second[n] = event, i, j
                 mass[n] = np.sqrt(max(m2, 0.0))
                 pair_pt[n] = np.sqrt(max(pt_i * pt_i + pt_j * pt_j + 2.0 * pt_i * pt_j * cosine, 0.0))
-                rapidity[n] = 0.5 * np.log((energy + pz) / (energy - pz)) if energy > abs(pz) else np.copysign(99.0, pz)
+                rapidity[n] = (
+                    0.5 * np.log((energy + pz) / (energy - pz)) if energy > abs(pz) else np.copysign(99.0, pz)
+                )
                 same_sign[n] = charge[i] == charge[j]
                 n += 1
     return n
@@ -117,9 +120,7 @@ def muon_pairs(muons: Jagged, good: NDArray[np.bool_]) -> Pairs:
         np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n), np.empty(n), np.empty(n),
         np.empty(n, np.bool_),
     )  # fmt: skip
-    _muon_pairs(
-        muons.offsets, muons.pt, muons.eta, muons.phi, muons.charge, good, MUON_MASS**2, *out
-    )
+    _muon_pairs(muons.offsets, muons.pt, muons.eta, muons.phi, muons.charge, good, MUON_MASS**2, *out)
     return out
 
 
@@ -183,7 +184,7 @@ class DimuonProcessor(Processor):
         stage = selected.stage.copy()
         two = selected.passed & (np.diff(muons.offsets) >= 2)
         stage += two
-        stage[np.unique(pairs.event)] += 1
+        stage += np.bincount(pairs.event, minlength=len(stage)) > 0
         return {
             "histograms": histograms,
             "cutflow": Cutflow.from_stages(EVENT_CUTS + _CUTS, stage, selected.weight),
@@ -203,7 +204,9 @@ class DimuonProcessor(Processor):
         if "vertex_bits" in muons.fields:
             common = muons.vertex_bits[pairs.first] & muons.vertex_bits[pairs.second]
             lowest = common & (~common + np.uint64(1))
-            index = np.where(common > 0, np.log2(np.maximum(lowest, 1).astype(np.float64)), -1).astype(np.int64)
+            index = np.where(common > 0, np.log2(np.maximum(lowest, 1).astype(np.float64)), -1).astype(
+                np.int64
+            )
             index[index >= n_vertices] = -1
         else:
             n_muons = np.diff(muons.offsets)[pairs.event]
@@ -216,11 +219,13 @@ class DimuonProcessor(Processor):
             y -= scalar(events, "pv_y")[pairs.event[linked]]
         distance = np.hypot(x, y)
         # uncertainty along the flight direction, without the (unstored) correlation of x and y
-        error = np.hypot(x * vertices.x_error[vertex], y * vertices.y_error[vertex]) / np.maximum(distance, 1e-12)
+        error = np.hypot(x * vertices.x_error[vertex], y * vertices.y_error[vertex]) / np.maximum(
+            distance, 1e-12
+        )
         result[linked] = distance > self.config.displaced_significance * error
         return result
 
-    def _book(self) -> dict[str, hist.Hist]:
+    def _book(self) -> dict[str, hist.Hist[Any]]:
         low, high = self.config.mass_range
         bins = int(np.ceil(np.log(high / low) / np.log1p(self.config.mass_step)))
         sign = hist.axis.StrCategory(["os", "ss"], name="sign", label="sign of the pair")

@@ -17,7 +17,8 @@ from trila.processors.base import Columns, Output, Processor
 from trila.processors.columns import TRIGGERS, Jagged, has, jagged
 from trila.processors.cutflow import Cutflow
 from trila.processors.errors import InputError
-from trila.processors.histograms import fill, indices, new
+from trila.processors.filling import fill, indices
+from trila.processors.histograms import new
 from trila.processors.identification import ID_FIELDS, tight_jet_id
 from trila.processors.matching import mutual_nearest
 from trila.processors.selection import (
@@ -91,7 +92,7 @@ class EfficiencyProcessor(Processor):
         names = dict.fromkeys(triggers.base_name(field) for field in fields)
         measured = self.config.triggers or tuple(
             name for name in names
-            if name.removeprefix("HLT_PFJet").isdigit() or name.startswith("DST_") and name.endswith("JetHT")
+            if name.removeprefix("HLT_PFJet").isdigit() or (name.startswith("DST_") and name.endswith("JetHT"))
         )  # fmt: skip
         if not measured:
             raise InputError(
@@ -134,17 +135,20 @@ class EfficiencyProcessor(Processor):
         )
         if self.events.triggers and orthogonal:
             selected = selected._replace(passed=selected.passed & triggers.decision(events, orthogonal))
-        collection = self._collection(frozenset({"offline_jets.pt"} if has(events, "offline_jets.pt") else ()))
+        collection = self._collection(
+            frozenset({"offline_jets.pt"} if has(events, "offline_jets.pt") else ())
+        )
         jets = jagged(events, collection, *_P4, *ID_FIELDS)
         good = tight_jet_id(jets) if config.identification == "tight" else np.ones(len(jets.pt), np.bool_)
         hlt = jagged(events, "hlt_jets", *_P4) if has(events, "hlt_jets.pt") else None
 
         everywhere = np.ones(len(selected.passed), np.bool_)
-        pt = jets.pt.astype(np.float64)
-        cuts = {"pt_min": 0.0, "eta_max": config.eta_max, "pt_first": 0.0, "pt_second": 0.0, "radius": 0.0}
-        system = wide_jets(jets, pt, jets.mass.astype(np.float64), good, everywhere, **cuts)  # type: ignore[arg-type]
+        system = wide_jets(
+            jets, jets.pt, jets.mass, good, everywhere,
+            pt_min=0.0, eta_max=config.eta_max, pt_first=0.0, pt_second=0.0, radius=0.0,
+        )  # fmt: skip
         leading = _leading(jets, good & (np.abs(jets.eta) < config.eta_max))
-        histograms: dict[str, hist.Hist] = {}
+        histograms: dict[str, hist.Hist[Any]] = {}
         pair = system.stage == 2
         variables = {
             "": (leading > 0, leading, "pt", "leading jet $p_T$ [GeV]"),
@@ -168,14 +172,18 @@ class EfficiencyProcessor(Processor):
                 taken = common.passed & (fired > 0)
                 self._fill_tag_probe(histograms[name], jets, good, hlt, taken, common, threshold)
 
-        stage = np.where(selected.passed, selected.stage + (leading > 0) + pair, np.minimum(selected.stage, len(EVENT_CUTS) - 2))
+        stage = np.where(
+            selected.passed,
+            selected.stage + (leading > 0) + pair,
+            np.minimum(selected.stage, len(EVENT_CUTS) - 2),
+        )
         return {
             "histograms": histograms,
             "cutflow": Cutflow.from_stages(EVENT_CUTS + _CUTS, stage, selected.weight),
         }
 
     def _fill_tag_probe(
-        self, histogram: hist.Hist, jets: Jagged, good: NDArray[np.bool_], hlt: Jagged, taken: NDArray[np.bool_],
+        self, histogram: hist.Hist[Any], jets: Jagged, good: NDArray[np.bool_], hlt: Jagged, taken: NDArray[np.bool_],
         selected: EventSelection, threshold: float,
     ) -> None:  # fmt: skip
         """Probes of events that the trigger took, tag above the threshold; a probe without HLT jet did not pass."""
@@ -191,9 +199,11 @@ class EfficiencyProcessor(Processor):
         passed = (hlt_pt[found.hlt_probe[central]] >= threshold).astype(np.int64)
         fill(histogram, selected.weight[event], indices(histogram.axes[0], jets.pt[probe]), passed)
 
-    def _book(self, axis: str, label: str) -> hist.Hist:
+    def _book(self, axis: str, label: str) -> hist.Hist[Any]:
         config = self.config
-        bins, high = (config.mass_bins, config.mass_max) if axis == "mass" else (config.pt_bins, config.pt_max)
+        bins, high = (
+            (config.mass_bins, config.mass_max) if axis == "mass" else (config.pt_bins, config.pt_max)
+        )
         passed = hist.axis.Integer(0, 2, name="passed", label="passed", underflow=False, overflow=False)
         return new(hist.axis.Regular(bins, 0, high, name=axis, label=label), passed)
 

@@ -23,12 +23,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from trila.processors.columns import COLLECTIONS, EVENT
 from trila.processors.errors import InputError, UnknownName
 
-__all__ = ["BUILT_IN", "CollectionTable", "Expression", "Format", "Operation", "detect", "load", "validation_message"]
+__all__ = [
+    "BUILT_IN",
+    "CollectionTable",
+    "Expression",
+    "Format",
+    "Operation",
+    "detect",
+    "load",
+    "validation_message",
+]
 
 #: Formats that come with the package, in the order in which they are tried on a file.
 BUILT_IN = ("cms-scouting", "atlas-tla", "cms-nano")
@@ -59,9 +68,10 @@ class Operation(_Table):
 
 
 Expression = str | Operation
+#: One expression, or several of which the first that a file can satisfy is taken.
 Alternatives = Annotated[
-    tuple[Expression, ...] | Expression,
-    AfterValidator(lambda value: value if isinstance(value, tuple) else (value,)),
+    tuple[Expression, ...],
+    BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else (value,)),
 ]
 
 
@@ -122,11 +132,12 @@ class Format(_Table):
     collections: dict[str, CollectionTable]
 
     def model_post_init(self, _context: Any) -> None:
-        for kind, given, known in [
+        names: list[tuple[str, Iterable[str], Collection[str]]] = [
             ("event column", self.events, EVENT),
             ("collection", self.collections, COLLECTIONS),
-            *((f"field of {n}", t.fields, COLLECTIONS.get(n, {})) for n, t in self.collections.items()),
-        ]:
+        ]
+        names += [(f"field of {n}", t.fields, COLLECTIONS.get(n, {})) for n, t in self.collections.items()]
+        for kind, given, known in names:
             for name in given:
                 if name not in known:
                     raise UnknownName(kind, name, known)

@@ -1,19 +1,11 @@
-"""Axes that several processors share, and fast filling.
-
-`indices` and `fill` do in two steps what `hist.Hist.fill` does, bin edges included. Finding the bin takes most of the
-time: here it is done once for all the histograms that share an axis.
-"""
+"""Histograms with sums of weights, and the axes that several processors share."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import hist
-import numpy as np
-from numpy.typing import NDArray
 
-from trila.processors.compiled import kernel
-
-__all__ = ["CMS_DIJET_EDGES", "JET_PT_EDGES", "bytes_of", "fill", "indices", "new", "variable"]
+__all__ = ["CMS_DIJET_EDGES", "JET_PT_EDGES", "bytes_of", "new", "variable"]
 
 #: Jet pT in GeV (the bins of the CMS and CMS-scouting jet energy measurements).
 JET_PT_EDGES = (
@@ -32,10 +24,9 @@ CMS_DIJET_EDGES = (
 )  # fmt: skip
 
 Axis = Any
-Indices = NDArray[np.int64]
 
 
-def new(*axes: Axis, name: str = "", label: str = "") -> hist.Hist:
+def new(*axes: Axis, name: str = "", label: str = "") -> hist.Hist[Any]:
     """An empty histogram with sums of weights and of squared weights."""
     return hist.Hist(*axes, storage=hist.storage.Weight(), name=name, label=label)
 
@@ -48,85 +39,3 @@ def variable(edges: Sequence[float], name: str, label: str) -> Axis:
 def bytes_of(histograms: Any) -> int:
     """Memory of the histograms of a mapping, flow bins included."""
     return sum(int(h.view(flow=True).nbytes) for h in histograms.values())
-
-
-@kernel
-def _variable_index(values: NDArray[Any], edges: NDArray[np.float64], flow: int, out: Indices) -> None:
-    last = len(edges) - 1
-    for k in range(len(values)):
-        x = values[k]
-        if x < edges[0]:
-            out[k] = flow - 1
-        elif not x < edges[last]:  # overflow, NaN with it
-            out[k] = last + flow
-        else:
-            low, high = 0, last
-            while high - low > 1:
-                middle = (low + high) // 2
-                if x < edges[middle]:
-                    high = middle
-                else:
-                    low = middle
-            out[k] = low + flow
-
-
-@kernel
-def _regular_index(values: NDArray[Any], low: float, width: float, bins: int, flow: int, out: Indices) -> None:
-    for k in range(len(values)):
-        z = (values[k] - low) / width  # boost-histogram's own arithmetic, so that edges agree to the last bit
-        if z < 0:
-            out[k] = flow - 1
-        elif z < 1:
-            out[k] = int(z * bins) + flow
-        else:
-            out[k] = bins + flow
-
-
-@kernel
-def _accumulate(position: Indices, weight: NDArray[np.float64], memory: NDArray[np.float64]) -> None:
-    for k in range(len(position)):
-        w = weight[k]
-        memory[position[k], 0] += w
-        memory[position[k], 1] += w * w
-
-
-def indices(axis: Axis, values: Any) -> Indices:
-    """Positions of values on an axis, counted with the underflow bin first.
-
-    Args:
-        axis: Variable, Regular, Integer or Boolean with under- and overflow, or a category axis.
-        values: shape (n,); for a category axis, one category name.
-    """
-    if isinstance(axis, (hist.axis.StrCategory, hist.axis.IntCategory)):
-        return np.asarray(axis.index(values), dtype=np.int64)
-    array = np.asarray(values)
-    if isinstance(axis, (hist.axis.Integer, hist.axis.Boolean)):
-        return np.asarray(axis.index(array), dtype=np.int64) + int(axis.traits.underflow)
-    if array.dtype.kind != "f":
-        array = array.astype(np.float64)
-    out = np.empty(len(array), dtype=np.int64)
-    flow = int(axis.traits.underflow)
-    if isinstance(axis, hist.axis.Regular):
-        _regular_index(array.astype(np.float64), axis.edges[0], axis.edges[-1] - axis.edges[0], axis.size, flow, out)
-    else:
-        _variable_index(array, np.asarray(axis.edges), flow, out)
-    return out
-
-
-def fill(histogram: hist.Hist, weight: NDArray[np.float64], *positions: Indices) -> None:
-    """Add weights to a histogram, as `Hist.fill` does.
-
-    Args:
-        histogram: with `Weight` storage.
-        weight: shape (n,).
-        positions: one for each axis, from `indices`; shape (n,), or a number.
-    """
-    view = histogram.view(flow=True)
-    shape = view.shape
-    flat: Any = np.int64(0)
-    for position, size in zip(reversed(positions), reversed(shape), strict=True):
-        flat = flat * size + position  # first axis fastest: boost-histogram's order in memory
-    memory = np.asarray(view).T.reshape(-1).view(np.float64).reshape(-1, 2)
-    if not np.shares_memory(memory, view):
-        raise RuntimeError("histogram memory is not laid out with the first axis fastest")
-    _accumulate(np.broadcast_to(flat, weight.shape), weight, memory)

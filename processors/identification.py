@@ -9,8 +9,8 @@ __all__ = ["ID_FIELDS", "tight_jet_id"]
 
 #: Fields that the identification uses where they are present.
 ID_FIELDS = (
-    "charged_hadron_fraction", "neutral_hadron_fraction", "charged_em_fraction", "neutral_em_fraction",
-    "muon_fraction", "charged_multiplicity", "neutral_multiplicity", "n_constituents",
+    "charged_hadron_fraction", "neutral_hadron_fraction", "neutral_em_fraction", "charged_multiplicity",
+    "neutral_multiplicity", "n_constituents",
 )  # fmt: skip
 
 

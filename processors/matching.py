@@ -17,8 +17,11 @@ __all__ = ["delta_phi", "mutual_nearest"]
 
 @kernel
 def delta_phi(a: float, b: float) -> float:
-    """phi_a - phi_b, wrapped to [-pi, pi)."""
-    return (a - b + np.pi) % (2.0 * np.pi) - np.pi
+    """The angle between two azimuths, 0 to pi; both in [-pi, pi], or both in [0, 2 pi]."""
+    difference = abs(a - b)
+    return (
+        difference if difference <= np.pi else abs(2.0 * np.pi - difference)
+    )  # a modulo costs five times as much
 
 
 @kernel

@@ -4,7 +4,7 @@ import os
 import uuid as uuids
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import hist
 import numpy as np
@@ -72,12 +72,12 @@ class Partial:
     """
 
     events: int = 0
-    histograms: dict[str, hist.Hist] = field(default_factory=dict)
+    histograms: dict[str, hist.Hist[Any]] = field(default_factory=dict)
     cutflows: dict[str, Cutflow] = field(default_factory=dict)
     branches: set[str] = field(default_factory=set)
     blocks: set[int] = field(default_factory=set)
 
-    def __iadd__(self, other: "Partial") -> "Partial":
+    def __iadd__(self, other: "Partial") -> Self:
         self.events += other.events
         self.histograms = accumulate([other.histograms], self.histograms)
         self.cutflows = accumulate([other.cutflows], self.cutflows)
@@ -157,9 +157,13 @@ def _checked(name: str, output: Any) -> dict[str, Any]:
         raise InputError(f"processor '{name}' returned {keys}; expected {expected}")
     for key, value in output.get("histograms", {}).items():
         if not isinstance(value, hist.Hist):
-            raise InputError(f"processor '{name}': histogram '{key}' is a {type(value).__name__}; expected {expected}")
+            raise InputError(
+                f"processor '{name}': histogram '{key}' is a {type(value).__name__}; expected {expected}"
+            )
     if "cutflow" in output and not isinstance(output["cutflow"], Cutflow):
-        raise InputError(f"processor '{name}': cutflow is a {type(output['cutflow']).__name__}; expected {expected}")
+        raise InputError(
+            f"processor '{name}': cutflow is a {type(output['cutflow']).__name__}; expected {expected}"
+        )
     return output
 
 
@@ -169,12 +173,16 @@ def _write_pairs(table: pa.Table, folder: Path, chunk: Chunk) -> None:
     path = folder / f"{chunk.uuid}-{chunk.start:012d}.parquet"
     temporary = path.with_suffix(f".{os.getpid()}-{uuids.uuid4().hex[:8]}.tmp")
     try:
-        # physics floats have no repeats that a dictionary could use; event identity and pile-up do
-        repeated = [n for n in ("run", "luminosity_block", "rho", "mu") if n in table.column_names]
-        pa.parquet.write_table(table, temporary, compression="lz4", use_dictionary=repeated, write_statistics=False)
+        # measured numbers have no repeats that a dictionary could use
+        repeated = [n for n in ("run", "luminosity_block") if n in table.column_names]
+        pa.parquet.write_table(
+            table, temporary, compression="lz4", use_dictionary=repeated, write_statistics=False
+        )
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, BadFile):
             raise
-        raise InputError(f"pairs cannot be written to {folder}: {error.strerror or error}; free some space") from error
+        raise InputError(
+            f"pairs cannot be written to {folder}: {error.strerror or error}; free some space"
+        ) from error

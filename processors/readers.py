@@ -5,7 +5,6 @@ lazily; `readable` tells an unreadable file from an error of the code after some
 """
 
 import fnmatch
-import os
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -78,7 +77,7 @@ def _check_local(file: str) -> None:
     path = Path(file)
     if not path.exists():
         folder = path.parent if path.parent.is_dir() else None
-        close = nearest(path.name, os.listdir(folder)) if folder else []
+        close = nearest(path.name, [entry.name for entry in folder.iterdir()]) if folder else []
         hint = f"did you mean {close[0]}?" if close else "check the path"
         raise BadFile(file, f"no such file; {hint}")
     if path.is_dir():
@@ -109,12 +108,14 @@ def _open(file: str) -> Any:
         key = (file, 0, 0)
     else:
         _check_local(file)
-        status = os.stat(file)
+        status = Path(file).stat()
         key = (file, status.st_size, status.st_mtime_ns)
     if _last_opened and _last_opened[0].key == key:
         return _last_opened[0].directory
     try:
-        directory = uproot.open({file: None})
+        # plain files are mapped into memory: uproot's default goes through an event loop for every basket
+        options = {} if is_remote(file) else {"handler": uproot.MemmapSource}
+        directory = uproot.open({file: None}, **options)
     except Exception as error:  # uproot and its sources raise many kinds
         raise BadFile(file, f"cannot be opened: {_one_line(error)}") from error
     while _last_opened:
@@ -130,7 +131,9 @@ def _one_line(error: BaseException) -> str:
 
 def _tree_name(directory: Any, file: str, wanted: str | None) -> str:
     trees = [name for name, kind in directory.classnames(cycle=False).items() if kind in _TREES]
-    candidates = [wanted] if wanted else list(dict.fromkeys(formats.load(name).tree for name in formats.BUILT_IN))
+    candidates = (
+        [wanted] if wanted else list(dict.fromkeys(formats.load(name).tree for name in formats.BUILT_IN))
+    )
     for name in candidates:
         if name in trees:
             return name
@@ -145,7 +148,7 @@ def _numpy_type(branch: Any) -> str | None:
     else:
         try:
             form = branch.interpretation.awkward_form(None)
-        except Exception:  # no NumPy or Awkward equivalent: not one of ours
+        except (uproot.interpretation.objects.CannotBeAwkward, NotImplementedError):
             return None
     form = form.content if form.is_list and form.purelist_depth == 2 else form
     primitive = getattr(form, "primitive", None)
@@ -155,10 +158,9 @@ def _numpy_type(branch: Any) -> str | None:
 def _wanted_types(tree: Any, table: Format) -> dict[str, str]:
     """Types of the branches; reading those of thousands of trigger bits would take seconds, and they are bool."""
 
-
     names = set(tree.keys())
     bits = {name for pattern in table.triggers for name in fnmatch.filter(names, pattern)}
-    types = {name: "bool" for name in bits}
+    types = dict.fromkeys(bits, "bool")
     resolved = resolve(table, dict.fromkeys(names, "float32"))
     for name in {branch for branches in resolved.branches.values() for branch in branches} - bits:
         kind = _numpy_type(tree[name])
@@ -201,7 +203,7 @@ def inspect(file: str, table: Format | None = None, sources: dict[str, str] | No
         if sources:
             table = table.with_sources(sources)
         resolved = resolve(table, _wanted_types(tree, table))
-        clusters = (0,)
+        clusters: tuple[int, ...] = (0,)
         if not isinstance(tree, uproot.behaviors.RNTuple.HasFields) and resolved.branches:
             leading = resolved.branches.get("hlt_jets.pt") or next(iter(resolved.branches.values()))
             clusters = tuple(int(n) for n in tree[leading[-1]].entry_offsets)
@@ -215,7 +217,14 @@ def inspect(file: str, table: Format | None = None, sources: dict[str, str] | No
 
 
 def read(
-    file: str, tree: str, uuid: str, layout: Layout, start: int, stop: int, metadata: dict[str, Any], log: list[Any]
+    file: str,
+    tree: str,
+    uuid: str,
+    layout: Layout,
+    start: int,
+    stop: int,
+    metadata: dict[str, Any],
+    log: list[Any],
 ) -> Any:
     """Canonical events of the entries `start` to `stop`, lazily.
 
@@ -231,7 +240,9 @@ def read(
     """
     directory = _open(file)
     if str(directory.file.uuid) != uuid:
-        raise BadFile(file, f"was replaced while the run was going on (uuid {directory.file.uuid}, not {uuid})")
+        raise BadFile(
+            file, f"was replaced while the run was going on (uuid {directory.file.uuid}, not {uuid})"
+        )
     return NanoEventsFactory.from_root(
         directory,
         treepath=tree,

@@ -21,9 +21,11 @@ from trila.processors.base import Columns, Output, Processor
 from trila.processors.columns import Jagged, has, jagged, scalar
 from trila.processors.cutflow import Cutflow
 from trila.processors.errors import InputError
-from trila.processors.histograms import JET_PT_EDGES, fill, indices, new, variable
+from trila.processors.filling import fill, indices
+from trila.processors.histograms import JET_PT_EDGES, new, variable
 from trila.processors.identification import ID_FIELDS, tight_jet_id
 from trila.processors.matching import mutual_nearest
+from trila.processors.response_filling import fill_direct, fill_matched, fill_ratio
 from trila.processors.selection import (
     EVENT_COLUMNS,
     EVENT_CUTS,
@@ -39,7 +41,15 @@ from trila.processors.topology import Dijets, dijets
 __all__ = ["ResponseConfig", "ResponseProcessor", "Thinning"]
 
 _P4 = ("pt", "eta", "phi")
-_CUTS = ("jet veto map", "two reference jets", "jet identification", "back to back", "third jet", "tag", "matched probe")
+_CUTS = (
+    "jet veto map",
+    "two reference jets",
+    "jet identification",
+    "back to back",
+    "third jet",
+    "tag",
+    "matched probe",
+)
 
 
 class Thinning(Config):
@@ -127,7 +137,7 @@ class ResponseProcessor(Processor):
     def columns(self, available: frozenset[str]) -> Columns:
         """HLT jets and one reference are required; identification, pile-up, area and event identity are optional."""
         reference = {"auto": ("offline_jets", "gen_jets"), "offline": ("offline_jets",), "gen": ("gen_jets",)}
-        required = [(f"hlt_jets.{f}",) for f in _P4]
+        required: list[tuple[str, ...]] = [(f"hlt_jets.{f}",) for f in _P4]
         required += [tuple(f"{c}.{f}" for c in reference[self.config.reference]) for f in _P4]
         optional = [*EVENT_COLUMNS, "hlt_jets.area", "hlt_jets.raw_factor", "offline_jets.raw_factor"]
         optional += [f"{c}.{f}" for c in ("offline_jets", "gen_jets") for f in _P4]
@@ -172,18 +182,30 @@ class ResponseProcessor(Processor):
         selected = select_events(
             events, self.events.model_copy(update={"triggers": self.events.triggers + asked} if asked else {})
         )
-        hlt = jagged(events, "hlt_jets", *_P4, "area", "raw_factor")
+        extra = ("area", "raw_factor") if self.pairs else ()
+        hlt = jagged(events, "hlt_jets", *_P4, *extra)
         collection = self._reference(events)
-        reference = jagged(events, collection, *_P4, "raw_factor", *ID_FIELDS)
+        reference = jagged(events, collection, *_P4, *extra, *ID_FIELDS)
         to_reference, to_hlt = mutual_nearest(hlt, reference, config.match_radius)
         jets = _Jets(hlt, reference, to_hlt, to_reference)
-        identified = tight_jet_id(reference) if config.identification == "tight" else np.ones(len(reference.pt), np.bool_)
+        identified = (
+            tight_jet_id(reference)
+            if config.identification == "tight"
+            else np.ones(len(reference.pt), np.bool_)
+        )
         vetoed = self._vetoed(reference, identified)
         passed = selected.passed & ~vetoed
 
         histograms = self._book(collection)
-        self._fill_direct(histograms, jets, identified, passed, selected.weight)
-        self._fill_gen(histograms, events, hlt, reference, collection, passed, selected.weight)
+        weight = selected.weight
+        every = np.ones(len(hlt.pt), np.bool_)
+        fill_matched(histograms["matching_reference"], reference, identified, to_hlt, passed, weight)
+        fill_matched(histograms["matching_hlt"], hlt, every, to_reference, passed, weight)
+        fill_direct(
+            histograms["direct"], histograms["pt_correlation"], histograms["delta_r"], reference, identified, to_hlt,
+            hlt, passed, weight,
+        )  # fmt: skip
+        pt_gen = self._fill_gen(histograms, events, hlt, reference, collection, passed, weight)
         found = dijets(
             reference, identified, to_hlt, hlt.pt, passed, config.delta_phi_min,
             np.inf if config.alpha_max is None else config.alpha_max, config.tag_eta_max, threshold,
@@ -195,7 +217,7 @@ class ResponseProcessor(Processor):
             "cutflow": Cutflow.from_stages(EVENT_CUTS + _CUTS, stage, selected.weight),
         }
         if self.pairs:
-            output["pairs"] = self._table(events, jets, found, selected, collection)
+            output["pairs"] = self._table(events, jets, found, selected, collection, pt_gen)
         return output
 
     def _vetoed(self, jets: Jagged, identified: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -215,7 +237,7 @@ class ResponseProcessor(Processor):
             vetoed[owner[hit & counted]] = True
         return vetoed
 
-    def _book(self, collection: str) -> dict[str, hist.Hist]:
+    def _book(self, collection: str) -> dict[str, hist.Hist[Any]]:
         level = "offline" if collection == "offline_jets" else "particle-level"
         config = self.config
 
@@ -226,10 +248,14 @@ class ResponseProcessor(Processor):
             return variable(config.pt_edges, name, rf"{who} $p_T$ [GeV]")
 
         def response(over: str = level, of: str = "HLT") -> Any:
-            return hist.axis.Regular(config.response_bins, 0, 3, name="response", label=rf"{of} $p_T$ / {over} $p_T$")
+            return hist.axis.Regular(
+                config.response_bins, 0, 3, name="response", label=rf"{of} $p_T$ / {over} $p_T$"
+            )
 
         matched = hist.axis.Integer(0, 2, name="matched", label="matched", underflow=False, overflow=False)
-        quantities = hist.axis.StrCategory(["pt_tag", "pt_reference", "pt_hlt"], name="quantity", label="quantity")
+        quantities = hist.axis.StrCategory(
+            ["pt_tag", "pt_reference", "pt_hlt"], name="quantity", label="quantity"
+        )
         reference = pt("pt_reference", level)
         return {
             "tag_probe": new(eta(f"probe {level} jet"), pt("pt_tag", f"tag {level}"), response()),
@@ -250,67 +276,34 @@ class ResponseProcessor(Processor):
             ),
         }  # fmt: skip
 
-    @staticmethod
-    def _fill_direct(
-        histograms: dict[str, hist.Hist], jets: _Jets, identified: NDArray[np.bool_], passed: NDArray[np.bool_],
-        weight: NDArray[np.float64],
-    ) -> None:  # fmt: skip
-        """Every reference jet that passes the identification, and every HLT jet, in the events selected."""
-        reference, hlt = jets.reference, jets.hlt
-        owner = np.repeat(np.arange(len(passed)), np.diff(reference.offsets))
-        good = np.flatnonzero(passed[owner] & identified)
-        w = weight[owner[good]]
-        partner = jets.to_hlt[good]
-        matching = histograms["matching_reference"]
-        eta, pt = indices(matching.axes[0], reference.eta[good]), indices(matching.axes[1], reference.pt[good])
-        fill(matching, w, eta, pt, (partner >= 0).astype(np.int64))
-
-        found = partner >= 0
-        good, partner, w, eta, pt = good[found], partner[found], w[found], eta[found], pt[found]
-        response = hlt.pt[partner].astype(np.float64) / reference.pt[good]
-        fill(histograms["direct"], w, eta, pt, indices(histograms["direct"].axes[2], response))
-        pt_hlt = indices(histograms["pt_correlation"].axes[2], hlt.pt[partner])
-        fill(histograms["pt_correlation"], w, eta, pt, pt_hlt)
-        d_phi = np.abs(hlt.phi[partner].astype(np.float64) - reference.phi[good])
-        d_phi = np.minimum(d_phi, 2 * np.pi - d_phi)
-        distance = np.hypot(hlt.eta[partner].astype(np.float64) - reference.eta[good], d_phi)
-        fill(histograms["delta_r"], w, pt, indices(histograms["delta_r"].axes[1], distance))
-
-        owner = np.repeat(np.arange(len(passed)), np.diff(hlt.offsets))
-        good = np.flatnonzero(passed[owner])
-        matching = histograms["matching_hlt"]
-        fill(
-            matching, weight[owner[good]], indices(matching.axes[0], hlt.eta[good]),
-            indices(matching.axes[1], hlt.pt[good]), (jets.to_reference[good] >= 0).astype(np.int64),
-        )  # fmt: skip
-
     def _fill_gen(
-        self, histograms: dict[str, hist.Hist], events: Any, hlt: Jagged, reference: Jagged, collection: str,
+        self, histograms: dict[str, hist.Hist[Any]], events: Any, hlt: Jagged, reference: Jagged, collection: str,
         passed: NDArray[np.bool_], weight: NDArray[np.float64],
-    ) -> None:  # fmt: skip
-        """HLT and offline against particle level, where there is one; the histograms go where there is not."""
+    ) -> NDArray[Any] | None:  # fmt: skip
+        """HLT and offline against particle level, where there is one; the histograms go where there is not.
+
+        Returns:
+            Particle-level pT of each reference jet, 0 where it has no partner; None without particle-level jets.
+        """
         measured = {"hlt_gen": hlt, "offline_gen": reference}
         if collection == "gen_jets" or not has(events, "gen_jets.pt"):
             del histograms["offline_gen"]
             measured.pop("offline_gen")
         if not has(events, "gen_jets.pt"):
             del histograms["hlt_gen"]
-            return
+            return None
         gen = jagged(events, "gen_jets", *_P4)
-        owner = np.repeat(np.arange(len(passed)), np.diff(gen.offsets))
-        eta_axis, pt_axis, _ = histograms["hlt_gen"].axes
-        eta, pt = indices(eta_axis, gen.eta), indices(pt_axis, gen.pt)
+        to_gen = np.arange(len(gen.pt))  # where particle level is the reference itself
         for name, jets in measured.items():
-            partner, _ = mutual_nearest(gen, jets, self.config.match_radius)
-            good = np.flatnonzero(passed[owner] & (partner >= 0))
-            response = jets.pt[partner[good]].astype(np.float64) / gen.pt[good]
-            fill(
-                histograms[name], weight[owner[good]], eta[good], pt[good], indices(histograms[name].axes[2], response)
-            )
+            partner, back = mutual_nearest(gen, jets, self.config.match_radius)
+            fill_ratio(histograms[name], gen, partner, jets.pt, passed, weight)
+            if name == "offline_gen":
+                to_gen = back
+        return np.append(gen.pt, np.zeros(1, gen.pt.dtype))[to_gen]  # the last one stands for no partner, -1
 
     @staticmethod
     def _fill_pairs(
-        histograms: dict[str, hist.Hist], jets: _Jets, found: Dijets, weight: NDArray[np.float64]
+        histograms: dict[str, hist.Hist[Any]], jets: _Jets, found: Dijets, weight: NDArray[np.float64]
     ) -> None:
         w = weight[found.event]
         pt_tag = jets.reference.pt[found.tag].astype(np.float64)
@@ -330,21 +323,27 @@ class ResponseProcessor(Processor):
             fill(sums, w * values, eta, tag, indices(sums.axes[2], quantity))
 
     def _table(
-        self, events: Any, jets: _Jets, found: Dijets, selected: EventSelection, collection: str
-    ) -> pa.Table:
+        self, events: Any, jets: _Jets, found: Dijets, selected: EventSelection, collection: str,
+        pt_gen: NDArray[Any] | None,
+    ) -> pa.Table:  # fmt: skip
         """One row a pair; columns as documented in docs/results.md."""
         event, tag, probe, hlt_probe = found.event, found.tag, found.probe, found.hlt_probe
         weight = selected.weight
         identity = ("run", "luminosity_block", "event")
         if self.config.thinning is not None:
             if not has(events, *identity):
-                raise InputError("thinning of pairs needs run, luminosity block and event; the input has not all of them")
+                raise InputError(
+                    "thinning of pairs needs run, luminosity block and event; the input has not all of them"
+                )
             thinning = self.config.thinning
             fraction = np.array([1.0, *thinning.keep])[
                 np.searchsorted(thinning.pt, jets.reference.pt[tag], side="right")
             ]
-            kept = event_uniform(*(scalar(events, name) for name in identity))[event] < fraction
-            event, tag, probe, hlt_probe, fraction = (a[kept] for a in (event, tag, probe, hlt_probe, fraction))
+            run, block, number = (scalar(events, name) for name in identity)
+            kept = event_uniform(run, block, number)[event] < fraction
+            event, tag, probe, hlt_probe, fraction = (
+                a[kept] for a in (event, tag, probe, hlt_probe, fraction)
+            )
             alpha = found.alpha[kept]
             pair_weight = weight[event] / fraction
         else:
@@ -360,12 +359,8 @@ class ResponseProcessor(Processor):
             columns["pt_offline"] = reference.pt[probe]
             if "raw_factor" in reference.fields:
                 columns["pt_offline_raw"] = _raw(reference, probe)
-            if has(events, "gen_jets.pt"):
-                gen = jagged(events, "gen_jets", *_P4)
-                partner, _ = mutual_nearest(reference, gen, self.config.match_radius)
-                columns["pt_gen"] = np.where(partner[probe] >= 0, np.append(gen.pt, 0)[partner[probe]], 0)
-        else:
-            columns["pt_gen"] = reference.pt[probe]
+        if pt_gen is not None:
+            columns["pt_gen"] = pt_gen[probe]
         columns["pt_tag"] = reference.pt[tag]
         columns["eta"] = reference.eta[probe]
         columns["phi"] = reference.phi[probe]

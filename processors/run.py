@@ -24,7 +24,7 @@ from trila.processors.readers import FileInfo
 __all__ = ["CHUNK_SIZE", "Outcome", "cut", "run_dask", "run_local", "run_processes"]
 
 #: Events a chunk: large, as opening a file with a thousand branches costs as much as reading 100 000 events.
-CHUNK_SIZE = 250_000
+CHUNK_SIZE = 500_000
 
 Progress = Callable[[int], None]
 
@@ -186,7 +186,9 @@ def _merge_on_cluster(*parts: bytes) -> bytes:
     return _pack(merge([_unpack(part) for part in parts]))
 
 
-def _windowed(client: Any, job: Any, chunks: Iterable[Chunk], size: int, wanted: Callable[[Chunk], bool]) -> Iterator[Any]:
+def _windowed(
+    client: Any, job: Any, chunks: Iterable[Chunk], size: int, wanted: Callable[[Chunk], bool]
+) -> Iterator[Any]:
     """Chunks and their futures as they finish, at most `size` under way: the client's memory stays flat."""
     from distributed import as_completed
 
@@ -209,7 +211,9 @@ def _windowed(client: Any, job: Any, chunks: Iterable[Chunk], size: int, wanted:
         submit_next()
 
 
-def run_dask(job: Job, chunks: list[Chunk], *, client: Any, skip_bad_files: bool, progress: Progress) -> Outcome:
+def run_dask(
+    job: Job, chunks: list[Chunk], *, client: Any, skip_bad_files: bool, progress: Progress
+) -> Outcome:
     """Process chunks on a Dask cluster; results are added up there, in a tree, and only the sum comes back.
 
     Args:
@@ -250,7 +254,9 @@ def run_dask(job: Job, chunks: list[Chunk], *, client: Any, skip_bad_files: bool
                 left[chunk.file] -= 1
                 if not left[chunk.file]:
                     done = parts.pop(chunk.file)
-                    promote(done[0] if len(done) == 1 else client.submit(_merge_on_cluster, *done, pure=False), 0)
+                    promote(
+                        done[0] if len(done) == 1 else client.submit(_merge_on_cluster, *done, pure=False), 0
+                    )
         rest = [future for level in sorted(levels) for future in levels[level]]
         if not rest:
             return Outcome({}, bad)

@@ -5,12 +5,12 @@ read until a column is touched. Jets have the behaviour of Lorentz vectors, muon
 """
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from coffea.nanoevents.methods import candidate
 from coffea.nanoevents.methods import base as base_methods
+from coffea.nanoevents.methods import candidate
 from coffea.nanoevents.schemas import BaseSchema
 from coffea.nanoevents.util import quote
 
@@ -102,9 +102,7 @@ class _Resolver:
         branch = next(b for e in leading if isinstance(e, str) and (b := self.name(source, e)) in self.types)
         return branch, f"{_load(branch)},{_apply('offsets')}"
 
-    def field(
-        self, source: str, collection: CollectionTable, field: str, column: Column
-    ) -> _Recipe | None:
+    def field(self, source: str, collection: CollectionTable, field: str, column: Column) -> _Recipe | None:
         for expression in collection.fields[field]:
             recipe = (
                 self._branch(source, collection, expression)
@@ -184,7 +182,13 @@ def resolve(table: Format, types: Mapping[str, str]) -> Resolved:
 
 
 def _numpy_form(primitive: str, key: str) -> Form:
-    return {"class": "NumpyArray", "primitive": primitive, "inner_shape": [], "parameters": {}, "form_key": quote(key)}
+    return {
+        "class": "NumpyArray",
+        "primitive": primitive,
+        "inner_shape": [],
+        "parameters": {},
+        "form_key": quote(key),
+    }
 
 
 def _record(name: str, fields: Mapping[str, Form], record: str) -> Form:
@@ -204,7 +208,7 @@ def _inner_type(form: Form) -> str | None:
     return str(form["primitive"]) if form["class"] == "NumpyArray" and not form.get("inner_shape") else None
 
 
-class CanonicalSchema(BaseSchema):  # type: ignore[misc]
+class CanonicalSchema(BaseSchema):
     """The canonical event of one format. Use `canonical_schema` to get it for a format."""
 
     table: Format

@@ -17,13 +17,27 @@ from trila.processors import triggers
 from trila.processors.columns import EVENT, has, scalar
 from trila.processors.errors import InputError
 
-__all__ = ["EVENT_COLUMNS", "EVENT_CUTS", "EventConfig", "EventSelection", "JetVeto", "is_data", "select_events"]
+__all__ = [
+    "EVENT_COLUMNS",
+    "EVENT_CUTS",
+    "EventConfig",
+    "EventSelection",
+    "JetVeto",
+    "is_data",
+    "select_events",
+]
 
 #: Event columns that the selection uses where present.
 EVENT_COLUMNS = ("run", "luminosity_block", "event", "weight", "rho", "mu", "n_pv", "pt_hat", "pt_hat_pileup")
 
 #: Names of the common cuts, as in the cutflows.
-EVENT_CUTS = ("all events", "certified luminosity", "trigger-level products", "pile-up below hard process", "trigger")
+EVENT_CUTS = (
+    "all events",
+    "certified luminosity",
+    "trigger-level products",
+    "pile-up below hard process",
+    "trigger",
+)
 
 
 class Config(BaseModel):
@@ -127,7 +141,9 @@ def select_events(events: Any, config: EventConfig) -> EventSelection:
     good_lumi = everything
     if data and config.lumi_mask is not None:
         if not has(events, "run", "luminosity_block"):
-            raise InputError("a luminosity mask needs run and luminosity block, which the input does not have; run without")
+            raise InputError(
+                "a luminosity mask needs run and luminosity block, which the input does not have; run without"
+            )
         good_lumi = certified(config.lumi_mask, scalar(events, "run"), scalar(events, "luminosity_block"))
 
     physical = everything
@@ -137,7 +153,9 @@ def select_events(events: Any, config: EventConfig) -> EventSelection:
 
     if not data and config.pileup_weights is not None:
         if not has(events, "mu"):
-            raise InputError("pile-up weights need the mean number of interactions, which the input does not have")
+            raise InputError(
+                "pile-up weights need the mean number of interactions, which the input does not have"
+            )
         weight = weight * jet_corrections.evaluate(
             config.pileup_weights.file,
             config.pileup_weights.correction,

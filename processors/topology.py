@@ -54,7 +54,7 @@ def _dijets(
         if not (good[first] and good[second]):
             continue
         stage[event] = 2
-        if abs(delta_phi(float(phi[first]), float(phi[second]))) < delta_phi_min:
+        if delta_phi(float(phi[first]), float(phi[second])) < delta_phi_min:
             continue
         stage[event] = 3
         alpha = 2.0 * pt[third] / (float(pt[first]) + pt[second]) if third >= 0 else 0.0
@@ -127,8 +127,7 @@ class WideJets(NamedTuple):
 
 @kernel
 def _wide_jets(
-    offsets: NDArray[np.int64], pt: NDArray[np.float64], eta: NDArray[Any], phi: NDArray[Any],
-    mass: NDArray[np.float64], good: NDArray[np.bool_], passed: NDArray[np.bool_], pt_min: float, eta_max: float,
+    offsets: NDArray[np.int64], pt: NDArray[Any], eta: NDArray[Any], phi: NDArray[Any], mass: NDArray[Any], good: NDArray[np.bool_], passed: NDArray[np.bool_], pt_min: float, eta_max: float,
     pt_first: float, pt_second: float, radius: float, out_mass: NDArray[np.float64], out_pt: NDArray[np.float64],
     out_eta: NDArray[np.float64], out_phi: NDArray[np.float64], y_star: NDArray[np.float64],
     n_jets: NDArray[np.int64], stage: NDArray[np.int64],
@@ -165,11 +164,12 @@ def _wide_jets(
                     continue
             else:
                 continue
-            pz = pt[j] * np.sinh(float(eta[j]))
-            p[seed, 0] += pt[j] * np.cos(float(phi[j]))
-            p[seed, 1] += pt[j] * np.sin(float(phi[j]))
+            transverse, m = float(pt[j]), float(mass[j])  # products of float32 would be float32
+            pz = transverse * np.sinh(float(eta[j]))
+            p[seed, 0] += transverse * np.cos(float(phi[j]))
+            p[seed, 1] += transverse * np.sin(float(phi[j]))
             p[seed, 2] += pz
-            p[seed, 3] += np.sqrt(pt[j] * pt[j] + pz * pz + mass[j] * mass[j])
+            p[seed, 3] += np.sqrt(transverse * transverse + pz * pz + m * m)
         lead = 0 if p[0, 0] ** 2 + p[0, 1] ** 2 >= p[1, 0] ** 2 + p[1, 1] ** 2 else 1
         for k in range(2):
             q = p[lead] if k == 0 else p[1 - lead]
@@ -186,7 +186,7 @@ def _wide_jets(
 
 
 def wide_jets(
-    jets: Jagged, pt: NDArray[np.float64], mass: NDArray[np.float64], good: NDArray[np.bool_],
+    jets: Jagged, pt: NDArray[Any], mass: NDArray[Any], good: NDArray[np.bool_],
     passed: NDArray[np.bool_], *, pt_min: float, eta_max: float, pt_first: float, pt_second: float, radius: float,
 ) -> WideJets:  # fmt: skip
     """The dijet system made of the two leading jets and the radiation near them.
@@ -210,6 +210,18 @@ def wide_jets(
         np.zeros(n, np.int64),
     )  # fmt: skip
     _wide_jets(
-        jets.offsets, pt, jets.eta, jets.phi, mass, good, passed, pt_min, eta_max, pt_first, pt_second, radius, *out
+        jets.offsets,
+        pt,
+        jets.eta,
+        jets.phi,
+        mass,
+        good,
+        passed,
+        pt_min,
+        eta_max,
+        pt_first,
+        pt_second,
+        radius,
+        *out,
     )
     return out

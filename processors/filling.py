@@ -1,0 +1,135 @@
+"""Fast filling of histograms, with the bin edges of `hist.Hist.fill`.
+
+Finding the bin takes most of the time of filling. `indices` and `fill` do it once for all the histograms that share an
+axis; `locate`, `locate_regular` and `add` are for compiled loops that fill as they go, into `memory_of` a histogram.
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import hist
+import numpy as np
+from numpy.typing import NDArray
+
+from trila.processors.compiled import kernel
+
+__all__ = ["Bins", "add", "bins_of", "fill", "indices", "locate", "locate_regular", "memory_of"]
+
+Indices = NDArray[np.int64]
+
+
+class Bins(NamedTuple):
+    """A variable axis for compiled loops: its edges, and where `locate` begins to look."""
+
+    edges: NDArray[np.float64]
+    start: NDArray[np.int32]
+
+
+@lru_cache(maxsize=64)
+def _bins(edges: bytes) -> Bins:
+    """For a fine equidistant grid over the axis, the bin that holds the lower end of each cell."""
+    array = np.frombuffer(edges)
+    cells = int(min(max(64, 2 * np.ceil((array[-1] - array[0]) / np.diff(array).min())), 16384))
+    lower = array[0] + (array[-1] - array[0]) * (np.arange(cells) / cells)
+    # one bin early, as rounding may put a value into the next cell
+    start = np.clip(np.searchsorted(array, lower, side="right") - 2, 0, len(array) - 2)
+    return Bins(array.copy(), start.astype(np.int32))
+
+
+def bins_of(axis: Any) -> Bins:
+    """The bins of a variable axis with under- and overflow."""
+    return _bins(np.asarray(axis.edges, dtype=np.float64).tobytes())
+
+
+@kernel
+def locate(value: float, bins: Bins) -> int:
+    """Position on a variable axis, underflow first: 0 to `len(edges)`; NaN is overflow."""
+    edges, start = bins.edges, bins.start
+    last = len(edges) - 1
+    if value < edges[0]:
+        return 0
+    if not value < edges[last]:
+        return last + 1
+    i = start[min(int((value - edges[0]) * (len(start) / (edges[last] - edges[0]))), len(start) - 1)]
+    while not value < edges[i + 1]:
+        i += 1
+    return int(i) + 1
+
+
+@kernel
+def locate_regular(value: float, low: float, width: float, bins: int) -> int:
+    """Position on an equidistant axis, underflow first: 0 to `bins + 1`."""
+    z = (value - low) / width  # boost-histogram's own arithmetic, so that edges agree to the last bit
+    if z < 0:
+        return 0
+    return int(z * bins) + 1 if z < 1 else bins + 1
+
+
+@kernel
+def add(memory: NDArray[np.float64], position: int, weight: float) -> None:
+    """Add one weight to a histogram's memory."""
+    memory[position, 0] += weight
+    memory[position, 1] += weight * weight
+
+
+@kernel
+def _locate_all(values: NDArray[Any], bins: Bins, out: Indices) -> None:
+    for k in range(len(values)):
+        out[k] = locate(float(values[k]), bins)
+
+
+@kernel
+def _locate_all_regular(values: NDArray[Any], low: float, width: float, bins: int, out: Indices) -> None:
+    for k in range(len(values)):
+        out[k] = locate_regular(float(values[k]), low, width, bins)
+
+
+@kernel
+def _add_all(position: Indices, weight: NDArray[np.float64], memory: NDArray[np.float64]) -> None:
+    for k in range(len(position)):
+        add(memory, position[k], weight[k])
+
+
+def indices(axis: Any, values: Any) -> Indices:
+    """Positions of values on an axis, underflow first.
+
+    Args:
+        axis: Variable or Regular with under- and overflow; or an integer or category axis.
+        values: shape (n,); for a category axis, one category name.
+    """
+    if not isinstance(axis, (hist.axis.Regular, hist.axis.Variable)):
+        return np.asarray(axis.index(values), dtype=np.int64) + int(axis.traits.underflow)
+    array = np.asarray(values)
+    out = np.empty(len(array), dtype=np.int64)
+    if isinstance(axis, hist.axis.Regular):
+        _locate_all_regular(array, axis.edges[0], axis.edges[-1] - axis.edges[0], axis.size, out)
+    else:
+        _locate_all(array, bins_of(axis), out)
+    return out
+
+
+def fill(histogram: hist.Hist[Any], weight: NDArray[np.float64], *positions: Indices | int) -> None:
+    """Add weights to a histogram, as `Hist.fill` does.
+
+    Args:
+        histogram: with `Weight` storage.
+        weight: shape (n,).
+        positions: one for each axis, from `indices`; shape (n,), or a number.
+    """
+    flat: Any = np.int64(0)
+    for position, size in zip(reversed(positions), reversed(histogram.axes.extent), strict=True):
+        flat = flat * size + position
+    _add_all(np.broadcast_to(flat, weight.shape), weight, memory_of(histogram))
+
+
+def memory_of(histogram: hist.Hist[Any]) -> NDArray[np.float64]:
+    """The memory of a histogram: sums of weights and of squared weights, shape (cells, 2).
+
+    The first axis runs fastest: with n0, n1, ... positions on the axes (flow bins counted), cell (i0, i1, ...) is at
+    i0 + n0 * (i1 + n1 * ...).
+    """
+    view = histogram.view(flow=True)
+    memory = np.asarray(view).T.reshape(-1).view(np.float64).reshape(-1, 2)
+    if not np.shares_memory(memory, view):
+        raise RuntimeError("histogram memory is not laid out with the first axis fastest")
+    return memory
