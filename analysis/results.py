@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import hist
 import uhi.io.zip
 
-from trila.processors.errors import InputError, UnknownName
+from trila.processors.errors import InputError, unknown_name
 
 __all__ = [
     "FORMAT_VERSION", "Result", "digest", "discard", "histogram", "package_versions", "prepare", "read", "write",
@@ -200,5 +200,5 @@ def histogram(reference: str) -> hist.Hist[Any]:
         raise InputError(f"'{reference}' names no histogram; expected RESULT:NAME, such as result:dijet.mass")
     histograms = read(path).histograms
     if name not in histograms:
-        raise UnknownName("histogram", name, histograms)
+        raise unknown_name("histogram", name, histograms)
     return histograms[name]

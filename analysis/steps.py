@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import cloudpickle
 import hist
 
 from trila import __version__
@@ -23,7 +24,7 @@ from trila.processors import formats, readers
 from trila.processors.dijet import DijetProcessor
 from trila.processors.dimuon import DimuonProcessor
 from trila.processors.efficiency import EfficiencyProcessor
-from trila.processors.errors import InputError, UnknownName
+from trila.processors.errors import InputError, unknown_name
 from trila.processors.partial import Job, Partial
 from trila.processors.readers import FileInfo
 from trila.processors.response import ResponseProcessor
@@ -86,14 +87,16 @@ def make_processor(name: str, config: RunConfig, *, pairs: bool = True) -> Any:
         return DimuonProcessor(config.dimuon, config.events)
     module_name, separator, class_name = name.partition(":")
     if not separator:
-        raise UnknownName("processor", name, PROCESSORS, "One of your own is given as module:Class.")
+        raise unknown_name("processor", name, PROCESSORS, "One of your own is given as module:Class.")
     with _working_directory_importable():
         try:
-            made = getattr(importlib.import_module(module_name), class_name)
+            module = importlib.import_module(module_name)
+            made = getattr(module, class_name)
         except (ImportError, AttributeError) as error:
             raise InputError(
                 f"processor {name} cannot be imported: {error}; the module must be importable here"
             ) from error
+    cloudpickle.register_pickle_by_value(module)  # workers need not have the user's file
     try:
         python_inspect.signature(made).bind(**config.processors.get(name, {}))
         processor = made(**config.processors.get(name, {}))
@@ -218,7 +221,7 @@ def _execute(
             job, planned.chunks, workers=workers, skip_bad_files=skip_bad_files, progress=progress
         )
     if executor != "dask":
-        raise UnknownName("executor", executor, ("local", "processes", "dask"))
+        raise unknown_name("executor", executor, ("local", "processes", "dask"))
     with connect(scheduler, workers) as client:
         check_workers(client, building if job.pairs is not None else Path("/"))
         return run_dask(job, planned.chunks, client=client, skip_bad_files=skip_bad_files, progress=progress)

@@ -4,8 +4,10 @@
 only the first run after an installation or a change compiles.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +26,18 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trila"
 
 
+@cache
+def _kernel_folder() -> str:
+    """Where machine code is kept: by the digest of all compiled sources of the package.
+
+    Numba looks at the file of a function alone, and would keep using it with old versions of what it calls elsewhere.
+    """
+    package = Path(__file__).resolve().parents[1]
+    sources = [p for folder in ("processors", "analysis") for p in sorted((package / folder).glob("*.py"))]
+    texts = [text for text in (path.read_bytes() for path in sources) if b"@kernel" in text]
+    return str(cache_directory() / f"numba-{hashlib.sha256(b''.join(texts)).hexdigest()[:16]}")
+
+
 def kernel(function: Function) -> Function:
     """Compile `function` on its first call and keep the machine code on disk.
 
@@ -32,7 +46,7 @@ def kernel(function: Function) -> Function:
     the compilation, not the run.
     """
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache_directory() / "numba")
+    numba.config.CACHE_DIR = _kernel_folder()
     try:
         return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # "cannot cache function": no writable folder

@@ -11,7 +11,7 @@ The command line prints their message, without a traceback, and exits with 2.
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BadFile", "InputError", "MissingColumn", "UnknownName", "nearest"]
+__all__ = ["BadFile", "InputError", "MissingColumn", "UnknownName", "nearest", "unknown_name"]
 
 
 class InputError(ValueError):
@@ -40,7 +40,11 @@ class MissingColumn(InputError):
 
 
 class UnknownName(InputError):
-    """A name is not among those that exist.
+    """A name is not among those that exist; made by `unknown_name`."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], remedy: str = "") -> UnknownName:
+    """The error to raise for a name that does not exist; it offers the nearest ones.
 
     Args:
         kind: what the name stands for, such as "format" or "processor".
@@ -48,12 +52,11 @@ class UnknownName(InputError):
         known: the names that exist.
         remedy: a sentence that follows the list, or nothing.
     """
-
-    def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str = "") -> None:
-        names = sorted(known)
-        close = nearest(name, names)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}."
-        super().__init__(f"unknown {kind} '{name}'; {hint}{' ' + remedy if remedy else ''}")
+    names = sorted(known)
+    close = nearest(name, names)
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {shown or 'none'}."
+    return UnknownName(f"unknown {kind} '{name}'; {hint}{' ' + remedy if remedy else ''}")
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:

@@ -26,10 +26,11 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from trila.processors.columns import COLLECTIONS, EVENT
-from trila.processors.errors import InputError, UnknownName
+from trila.processors.errors import InputError, unknown_name
 
 __all__ = [
     "BUILT_IN",
+    "Alternatives",
     "CollectionTable",
     "Expression",
     "Format",
@@ -140,7 +141,7 @@ class Format(_Table):
         for kind, given, known in names:
             for name in given:
                 if name not in known:
-                    raise UnknownName(kind, name, known)
+                    raise unknown_name(kind, name, known)
 
     def era(self, branches: Collection[str]) -> str:
         """The era of a file with these branches; empty where none fits."""
@@ -162,7 +163,7 @@ class Format(_Table):
         tables = dict(self.collections)
         for collection, source in sources.items():
             if collection not in tables:
-                raise UnknownName("collection", collection, tables, f"(format {self.name})")
+                raise unknown_name("collection", collection, tables, f"(format {self.name})")
             tables[collection] = tables[collection].model_copy(update={"source": (source,)})
         return self.model_copy(update={"collections": tables})
 
@@ -197,7 +198,7 @@ def load(name: str) -> Format:
         return _built_in(name)
     path = Path(name)
     if path.suffix not in {".yaml", ".yml"}:
-        raise UnknownName("format", name, BUILT_IN, "A format of your own is given as a .yaml file.")
+        raise unknown_name("format", name, BUILT_IN, "A format of your own is given as a .yaml file.")
     try:
         return Format.model_validate(yaml.safe_load(path.read_text()))
     except OSError as error:

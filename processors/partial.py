@@ -20,7 +20,7 @@ from trila.processors.errors import BadFile, InputError
 from trila.processors.readers import Layout
 from trila.processors.selection import is_data
 
-__all__ = ["Chunk", "Job", "Partial", "ProcessorError", "merge", "process_chunk"]
+__all__ = ["Chunk", "Job", "Partial", "Partials", "ProcessorError", "merge", "process_chunk"]
 
 
 class ProcessorError(RuntimeError):

@@ -118,9 +118,7 @@ def _open(file: str) -> Any:
         directory = uproot.open({file: None}, **options)
     except Exception as error:  # uproot and its sources raise many kinds
         raise BadFile(file, f"cannot be opened: {_one_line(error)}") from error
-    while _last_opened:
-        _last_opened.pop().directory.close()
-    _last_opened.append(_Open(key, directory))
+    _last_opened[:] = [_Open(key, directory)]  # the one before is closed once no events refer to it
     return directory
 
 

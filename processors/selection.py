@@ -20,6 +20,7 @@ from trila.processors.errors import InputError
 __all__ = [
     "EVENT_COLUMNS",
     "EVENT_CUTS",
+    "Config",
     "EventConfig",
     "EventSelection",
     "JetVeto",

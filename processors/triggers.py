@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trila.processors.columns import TRIGGERS
-from trila.processors.errors import UnknownName
+from trila.processors.errors import unknown_name
 
 __all__ = ["base_name", "columns_of", "decision", "threshold"]
 
@@ -33,7 +33,7 @@ def columns_of(trigger: str, available: Iterable[str]) -> list[str]:
     found = [name for name in names if name == trigger]
     found = found or sorted(name for name in names if base_name(name) == base_name(trigger))
     if not found:
-        raise UnknownName("trigger", trigger, names, "`trila inspect` lists those of a file.")
+        raise unknown_name("trigger", trigger, names, "`trila inspect` lists those of a file.")
     return [f"{TRIGGERS}.{name}" for name in found]
 
 
