@@ -60,7 +60,8 @@ def _get(path: str, name: str | None) -> Any:
             f"correction file {path} has no '{name or DEFAULT}'; name one of: {', '.join(known)}"
         )
     corrections = load(path)
-    return corrections.compound[name] if name in corrections.compound else corrections[name]
+    # `in` raises on these mappings (correctionlib 2.9)
+    return corrections.compound[name] if name in list(corrections.compound.keys()) else corrections[name]
 
 
 def required_inputs(path: str, name: str | None = None) -> tuple[str, ...]:
@@ -85,11 +86,10 @@ def systematics(path: str, name: str | None = None) -> tuple[str, ...]:
     correction = _get(path, name)
     if "systematic" not in required_inputs(path, name):
         return ("nominal",)
-    content = load(path)
     model = schemav2.CorrectionSet.model_validate_json(_text(path))
     stack = {correction.name}
     for compound in model.compound_corrections or []:
-        if compound.name == correction.name and correction.name not in content:
+        if compound.name == correction.name:
             stack = set(compound.stack)
     keys = [key for item in model.corrections if item.name in stack for key in _keys(item.data)]
     return tuple(dict.fromkeys(["nominal", *keys]))

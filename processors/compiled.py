@@ -2,6 +2,9 @@
 
 `kernel` is `numba.njit` whose machine code is stored under `TRILA_CACHE` (default: the user's cache folder), so that
 only the first run after an installation or a change compiles.
+
+In a kernel `float(x)` leaves a float32 as it is: write `np.float64(x)` where precision matters, as in differences of
+energies and momenta.
 """
 
 import hashlib

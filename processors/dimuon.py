@@ -88,11 +88,11 @@ def _muon_pairs(
             for j in range(i + 1, offsets[event + 1]):
                 if not good[j]:
                     continue
-                pt_i, pt_j = float(pt[i]), float(pt[j])
-                pz_i, pz_j = pt_i * np.sinh(float(eta[i])), pt_j * np.sinh(float(eta[j]))
+                pt_i, pt_j = np.float64(pt[i]), np.float64(pt[j])
+                pz_i, pz_j = pt_i * np.sinh(np.float64(eta[i])), pt_j * np.sinh(np.float64(eta[j]))
                 e_i = np.sqrt(pt_i * pt_i + pz_i * pz_i + mass2)
                 e_j = np.sqrt(pt_j * pt_j + pz_j * pz_j + mass2)
-                cosine = np.cos(delta_phi(float(phi[i]), float(phi[j])))
+                cosine = np.cos(delta_phi(np.float64(phi[i]), np.float64(phi[j])))
                 m2 = 2.0 * (mass2 + e_i * e_j - pz_i * pz_j - pt_i * pt_j * cosine)
                 energy, pz = e_i + e_j, pz_i + pz_j
                 event_of[n], first[n], second[n] = event, i, j

@@ -75,13 +75,13 @@ def add(memory: NDArray[np.float64], position: int, weight: float) -> None:
 @kernel
 def _locate_all(values: NDArray[Any], bins: Bins, out: Indices) -> None:
     for k in range(len(values)):
-        out[k] = locate(float(values[k]), bins)
+        out[k] = locate(np.float64(values[k]), bins)
 
 
 @kernel
 def _locate_all_regular(values: NDArray[Any], low: float, width: float, bins: int, out: Indices) -> None:
     for k in range(len(values)):
-        out[k] = locate_regular(float(values[k]), low, width, bins)
+        out[k] = locate_regular(np.float64(values[k]), low, width, bins)
 
 
 @kernel

@@ -34,10 +34,10 @@ def _mutual_nearest(
     for event in range(len(a_offsets) - 1):
         for i in range(a_offsets[event], a_offsets[event + 1]):
             for j in range(b_offsets[event], b_offsets[event + 1]):
-                d_eta = float(a_eta[i]) - float(b_eta[j])
+                d_eta = np.float64(a_eta[i]) - np.float64(b_eta[j])
                 if abs(d_eta) >= limit:
                     continue
-                d_phi = delta_phi(float(a_phi[i]), float(b_phi[j]))
+                d_phi = delta_phi(np.float64(a_phi[i]), np.float64(b_phi[j]))
                 distance = d_eta * d_eta + d_phi * d_phi
                 if distance < a_distance[i]:
                     a_distance[i] = distance

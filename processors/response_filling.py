@@ -28,7 +28,7 @@ def _fill_matched(
             for j in range(offsets[event], offsets[event + 1]):
                 if good[j]:
                     matched = 1 if partner[j] >= 0 else 0
-                    cell = locate(float(eta[j]), eta_bins) + n_eta * locate(float(pt[j]), pt_bins)
+                    cell = locate(np.float64(eta[j]), eta_bins) + n_eta * locate(np.float64(pt[j]), pt_bins)
                     add(memory, cell + n_eta * n_pt * matched, weight[event])
 
 
@@ -64,8 +64,8 @@ def _fill_ratio(
             for j in range(offsets[event], offsets[event + 1]):
                 i = partner[j]
                 if i >= 0:
-                    response = locate_regular(float(other_pt[i]) / float(pt[j]), 0.0, 3.0, response_bins)
-                    cell = locate(float(eta[j]), eta_bins) + n_eta * locate(float(pt[j]), pt_bins)
+                    response = locate_regular(np.float64(other_pt[i]) / np.float64(pt[j]), 0.0, 3.0, response_bins)
+                    cell = locate(np.float64(eta[j]), eta_bins) + n_eta * locate(np.float64(pt[j]), pt_bins)
                     add(memory, cell + n_eta * n_pt * response, weight[event])
 
 
@@ -103,13 +103,13 @@ def _fill_direct(
             for j in range(offsets[event], offsets[event + 1]):
                 i = partner[j]
                 if i >= 0 and good[j]:
-                    at_pt = locate(float(pt[j]), pt_bins)
-                    cell = locate(float(eta[j]), eta_bins) + n_eta * at_pt
-                    ratio = float(other_pt[i]) / float(pt[j])
+                    at_pt = locate(np.float64(pt[j]), pt_bins)
+                    cell = locate(np.float64(eta[j]), eta_bins) + n_eta * at_pt
+                    ratio = np.float64(other_pt[i]) / np.float64(pt[j])
                     add(response, cell + n_eta * n_pt * locate_regular(ratio, 0.0, 3.0, response_bins), w)
-                    add(correlation, cell + n_eta * n_pt * locate(float(other_pt[i]), pt_bins), w)
-                    d_eta = float(eta[j]) - float(other_eta[i])
-                    d_phi = delta_phi(float(phi[j]), float(other_phi[i]))
+                    add(correlation, cell + n_eta * n_pt * locate(np.float64(other_pt[i]), pt_bins), w)
+                    d_eta = np.float64(eta[j]) - np.float64(other_eta[i])
+                    d_phi = delta_phi(np.float64(phi[j]), np.float64(other_phi[i]))
                     d_r = np.sqrt(d_eta * d_eta + d_phi * d_phi)
                     add(distance, at_pt + n_pt * locate_regular(d_r, 0.0, radius, distance_bins), w)
 

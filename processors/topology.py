@@ -54,10 +54,10 @@ def _dijets(
         if not (good[first] and good[second]):
             continue
         stage[event] = 2
-        if delta_phi(float(phi[first]), float(phi[second])) < delta_phi_min:
+        if delta_phi(np.float64(phi[first]), np.float64(phi[second])) < delta_phi_min:
             continue
         stage[event] = 3
-        alpha = 2.0 * pt[third] / (float(pt[first]) + pt[second]) if third >= 0 else 0.0
+        alpha = 2.0 * pt[third] / (np.float64(pt[first]) + pt[second]) if third >= 0 else 0.0
         if alpha >= alpha_max:
             continue
         stage[event] = 4
@@ -157,17 +157,17 @@ def _wide_jets(
             elif j == second:
                 seed = 1
             elif radius > 0 and good[j] and pt[j] > pt_min and abs(eta[j]) < eta_max:
-                d_first = np.hypot(eta[j] - float(eta[first]), delta_phi(float(phi[j]), float(phi[first])))
-                d_second = np.hypot(eta[j] - float(eta[second]), delta_phi(float(phi[j]), float(phi[second])))
+                d_first = np.hypot(eta[j] - np.float64(eta[first]), delta_phi(np.float64(phi[j]), np.float64(phi[first])))
+                d_second = np.hypot(eta[j] - np.float64(eta[second]), delta_phi(np.float64(phi[j]), np.float64(phi[second])))
                 seed = 0 if d_first < d_second else 1
                 if min(d_first, d_second) >= radius:
                     continue
             else:
                 continue
-            transverse, m = float(pt[j]), float(mass[j])  # products of float32 would be float32
-            pz = transverse * np.sinh(float(eta[j]))
-            p[seed, 0] += transverse * np.cos(float(phi[j]))
-            p[seed, 1] += transverse * np.sin(float(phi[j]))
+            transverse, m = np.float64(pt[j]), np.float64(mass[j])  # products of float32 would be float32
+            pz = transverse * np.sinh(np.float64(eta[j]))
+            p[seed, 0] += transverse * np.cos(np.float64(phi[j]))
+            p[seed, 1] += transverse * np.sin(np.float64(phi[j]))
             p[seed, 2] += pz
             p[seed, 3] += np.sqrt(transverse * transverse + pz * pz + m * m)
         lead = 0 if p[0, 0] ** 2 + p[0, 1] ** 2 >= p[1, 0] ** 2 + p[1, 1] ** 2 else 1

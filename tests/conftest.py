@@ -23,3 +23,13 @@ def data_dir() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(scope="session")
+def jets_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two files of 60 000 simulated monitoring events in all, and their truth."""
+    from trila.analysis.simulation import simulate
+
+    folder = tmp_path_factory.mktemp("jets")
+    simulate(folder, kind="jets", events=60_000, files=2, seed=7)
+    return folder

@@ -13,9 +13,14 @@ import uproot
 from numpy.typing import NDArray
 from scipy.integrate import quad
 
-from trila.analysis import simulation, toy_detector, toy_events
+from trila.analysis import simulation, toy_truth
+from trila.analysis.simulation_branches import round_mantissa
 from trila.analysis.toy_detector import JetDetector, MuonDetector, Resolution
-from trila.analysis.toy_events import DEFAULT, PROCESSES, Collection, GaussianSignal
+from trila.analysis.toy_dijet import GaussianSignal, dijet
+from trila.analysis.toy_dimuon import PROCESSES, dimuon
+from trila.analysis.toy_events import Collection
+from trila.analysis.toy_jets import jets
+from trila.analysis.toy_model import DEFAULT
 
 Array = NDArray[Any]
 
@@ -60,7 +65,7 @@ def nearest(gen: Array, reco: Array) -> Array:
 @pytest.fixture(scope="module")
 def matched() -> dict[str, Array]:
     """Particle jets above 40 GeV with their HLT and offline pT, and the truth at their pT and η."""
-    events = toy_events.jets(0, 40_000, 11)
+    events = jets(0, 40_000, 11)
     gen, offline, hlt = padded(events.gen, 2), padded(events.offline, 6), padded(events.hlt, 6)
     pt, eta = gen[0].ravel(), gen[1].ravel()
     off, trigger = nearest(gen, offline[:3]).ravel(), nearest(gen, hlt[:3]).ravel()
@@ -75,11 +80,11 @@ def test_response_is_the_truth(matched: dict[str, Array], region: tuple[float, f
     pt, eta = matched["pt"][chosen], matched["eta"][chosen]
     hlt, offline = matched["hlt"][chosen], matched["offline"][chosen]
     if measured == "hlt":
-        ratio, truth = hlt / pt, toy_detector.hlt_response(pt, eta)
+        ratio, truth = hlt / pt, toy_truth.hlt_response(pt, eta)
     elif measured == "offline":
-        ratio, truth = offline / pt, toy_detector.offline_response(pt, eta)
+        ratio, truth = offline / pt, toy_truth.offline_response(pt, eta)
     else:
-        ratio, truth = hlt / offline, toy_detector.hlt_over_offline(pt, eta)
+        ratio, truth = hlt / offline, toy_truth.hlt_over_offline(pt, eta)
     # Half of the jets are below their own median, whatever their pT: no bins, no bin migration.
     assert abs(np.mean(ratio < truth.median) - 0.5) < 3.5 * 0.5 / math.sqrt(pt.size)
     if measured != "hlt_over_offline":
@@ -102,23 +107,23 @@ def test_core_is_the_written_formula() -> None:
     barrel = 0.93 + 0.06 * (1.0 - math.exp(-700.0 / 80.0)) - 0.008 * math.log(700.0 / 500.0)
     offset = 0.4 * (22.0 - 20.0) / 10.0 / 700.0
     for eta, scale in ((-1.0, barrel), (2.3, barrel * (1.0 - 0.03)), (-3.5, barrel * 0.9)):
-        assert toy_detector.hlt_response(700.0, eta).core == pytest.approx(scale + offset, rel=1e-12)
-    assert toy_detector.offline_response(700.0, 2.0).core == 1.0
+        assert toy_truth.hlt_response(700.0, eta).core == pytest.approx(scale + offset, rel=1e-12)
+    assert toy_truth.offline_response(700.0, 2.0).core == 1.0
     width = math.hypot(math.hypot(3.0 / 50.0, 0.85 / math.sqrt(50.0)), 0.035)
-    assert toy_detector.offline_response(50.0, 0.3).resolution == pytest.approx(width, rel=1e-12)
-    assert toy_detector.offline_response(50.0, 0.3).mean == pytest.approx(1.0 - 0.03 * 0.45, rel=1e-12)
+    assert toy_truth.offline_response(50.0, 0.3).resolution == pytest.approx(width, rel=1e-12)
+    assert toy_truth.offline_response(50.0, 0.3).mean == pytest.approx(1.0 - 0.03 * 0.45, rel=1e-12)
 
 
 def test_pileup_moves_the_hlt_jets_only() -> None:
-    low, high = (toy_detector.hlt_response(40.0, 0.0, rho=rho) for rho in (10.0, 30.0))
+    low, high = (toy_truth.hlt_response(40.0, 0.0, rho=rho) for rho in (10.0, 30.0))
     assert high.core - low.core == pytest.approx(0.8 / 40.0, rel=1e-12)
-    events = toy_events.jets(0, 20_000, 4)
+    events = jets(0, 20_000, 4)
     assert events.rho[events.products].mean() == pytest.approx(22.0, abs=0.2)
     assert events.rho[events.products].std() == pytest.approx(DEFAULT.pileup.rho_spread, rel=0.03)
 
 
 def test_spectrum_of_the_hard_scattering() -> None:
-    events = toy_events.jets(0, 100_000, 5)
+    events = jets(0, 100_000, 5)
     edges = np.array([12.0, 20.0, 40.0, 80.0, 150.0, 300.0, 600.0, 1000.0, 2000.0, 3500.0])
 
     def spectrum(p: float) -> float:
@@ -138,7 +143,7 @@ def test_spectrum_of_the_hard_scattering() -> None:
 
 
 def test_alpha_has_a_spectrum() -> None:
-    gen = padded(toy_events.jets(0, 20_000, 6).gen, 3)
+    gen = padded(jets(0, 20_000, 6).gen, 3)
     average = (gen[0, :, 0] + gen[0, :, 1]) / 2.0
     chosen = average > 100.0
     alpha = np.nan_to_num(gen[0, chosen, 2]) / average[chosen]
@@ -161,7 +166,7 @@ def two_body_mass(first: Array, second: Array) -> Array:
 def test_dijet_mass_is_the_drawn_mass() -> None:
     """With a perfect detector the stored jets give back the mass, masses of the jets included."""
     toy = DEFAULT._replace(detector=PERFECT, dijet=DEFAULT.dijet._replace(extra_mean=0.0))
-    events = toy_events.dijet(0, 5000, 3, total=5000, toy=toy)
+    events = dijet(0, 5000, 3, total=5000, toy=toy)
     hlt = padded(events.hlt, 2)
     mass = two_body_mass(hlt[:4, :, 0], hlt[:4, :, 1])
     both = np.isfinite(mass)
@@ -171,9 +176,7 @@ def test_dijet_mass_is_the_drawn_mass() -> None:
 
 def test_dijet_spectrum_and_signal() -> None:
     signal = GaussianSignal(mass=750.0, width=40.0, events=5000)
-    parts = [
-        toy_events.dijet(first, 50_000, 8, total=150_000, signal=signal) for first in (0, 50_000, 100_000)
-    ]
+    parts = [dijet(first, 50_000, 8, total=150_000, signal=signal) for first in (0, 50_000, 100_000)]
     mass = np.concatenate([part.hard_scale for part in parts])
     process = np.concatenate([part.process for part in parts])
     assert np.count_nonzero(process == 1) == 5000
@@ -195,7 +198,7 @@ def test_dijet_spectrum_and_signal() -> None:
 
 
 def test_dimuon_peaks_and_widths() -> None:
-    events = toy_events.dimuon(0, 60_000, 2)
+    events = dimuon(0, 60_000, 2)
     muons = padded(events.hlt_muons, 2)
     vectors = [np.array([*muons[:3, :, k], np.full(muons.shape[1], 0.1056584)]) for k in range(2)]
     mass = two_body_mass(vectors[0], vectors[1])
@@ -225,7 +228,7 @@ def test_mantissa_of_ten_bits() -> None:
     generator = np.random.default_rng(1)
     values = (generator.normal(size=3000) * 10.0 ** generator.uniform(-3, 3, 3000)).astype(np.float32)
     values[:4] = [0.0, 1.0, np.float32(2.0) - np.float32(2.0) ** -23, -3.0]
-    rounded = simulation.round_mantissa(values[np.newaxis])[0]
+    rounded = round_mantissa(values[np.newaxis])[0]
     for value, result in zip(values.tolist(), rounded.tolist(), strict=True):
         mantissa, exponent = math.frexp(abs(value))
         # frexp's mantissa is in [1/2, 1): one bit for the leading one, ten for what is stored.
@@ -332,7 +335,7 @@ def test_branches_of_atlas(sample: tuple[list[Path], dict[str, Any]], tmp_path: 
     assert types(path, "AnalysisMiniTree") == ATLAS_TYPES | ATLAS_JETS_TYPES
     atlas, cms = content([path], "AnalysisMiniTree"), content(sample[0])
     trigger, scouting = (
-        ak.to_numpy(ak.flatten(jets)) for jets in (atlas["trigger_akt4_pf_pt"], cms["ScoutingPFJet_pt"])
+        ak.to_numpy(ak.flatten(pt)) for pt in (atlas["trigger_akt4_pf_pt"], cms["ScoutingPFJet_pt"])
     )
     np.testing.assert_allclose(trigger, 1000.0 * scouting, rtol=2.0**-10)
     np.testing.assert_array_equal(ak.to_numpy(atlas["mcEventWeights"])[:, 0], ak.to_numpy(cms["genWeight"]))
@@ -431,7 +434,7 @@ def test_truth_file(sample: tuple[list[Path], dict[str, Any]], tmp_path: Path) -
     assert truth["parameters"]["detector"]["hlt"][0] == {"noise": 4.5, "stochastic": 1.0, "constant": 0.045}
     (barrel,) = (row for row in truth["response"]["table"] if row["abs_eta"] == [0.0, 1.3])
     at = barrel["pt"].index(100)
-    assert barrel["hlt"]["median"][at] == pytest.approx(float(toy_detector.hlt_response(100.0, 0.65).median))
+    assert barrel["hlt"]["median"][at] == pytest.approx(float(toy_truth.hlt_response(100.0, 0.65).median))
     assert truth["spectrum"]["exponent"] == 5.0
     signal = GaussianSignal(600.0, 30.0, 20)
     simulation.simulate(tmp_path / "dijet", kind="dijet", events=1000, signal=signal)
