@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow benchmark clean
+.PHONY: demo test test-slow test-minimums benchmark clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,9 +26,17 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
 
+# The fast tests with the oldest versions that pyproject.toml allows.
+test-minimums:
+	$(PYTHON) -m venv $(VENV)-minimums
+	$(VENV)-minimums/bin/python -m pip install --quiet --upgrade pip
+	$(PYTHON) tests/minimums.py > $(VENV)-minimums/constraints.txt
+	$(VENV)-minimums/bin/python -m pip install --quiet -e '.[test]' -c $(VENV)-minimums/constraints.txt
+	$(VENV)-minimums/bin/pytest
+
 benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/scaling.py
 
 clean:
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) $(VENV)-minimums build dist demo

@@ -1,4 +1,4 @@
-"""The truth of a simulated sample, as `truth.json` holds it: everything that went in, and what a measurement should find."""
+"""What `truth.json` of a simulated sample holds: all that went in, and what a measurement should find."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -278,10 +278,12 @@ def _manifest(
                 "reason": reason,
             }
         )
-    reference = settings.response.reference
-    if reference == "auto":
-        columns = {c for layout in planned.layouts for c in layout.columns}
-        reference = "offline" if "offline_jets.pt" in columns else "gen"
+    reference: str | None = None
+    if "response" in names:
+        reference = settings.response.reference
+        if reference == "auto":
+            columns = {c for layout in planned.layouts for c in layout.columns}
+            reference = "offline" if "offline_jets.pt" in columns else "gen"
     configuration = json.loads(settings.model_dump_json())
     return {
         "format_version": results.FORMAT_VERSION,
@@ -334,5 +336,5 @@ def plot(
     is_data = any(dataset["is_data"] for dataset in content.manifest["datasets"].values())
     return plot_histograms(
         content.histograms, Path(outdir), style=style, label=label, is_data=is_data, com=com, lumi=lumi,
-        reference=content.manifest["reference"], cutflow=content.cutflow,
+        reference=content.manifest["reference"] or "offline", cutflow=content.cutflow,
     )  # fmt: skip

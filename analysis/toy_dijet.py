@@ -109,8 +109,14 @@ def _fill_dijet(
             mass, half = _background_pair(log_mass, cumulative, state, toy.dijet)
         out.hard_scale[i] = mass
         n_gen = _particle_jets(mass, half, gen, state, toy.dijet)
-        rho, n_pv = draw_conditions(out, i, cursors[0], state, toy)
-        n_hlt, _ = detect_jets(gen, n_gen, rho, thresholds, hlt, offline, out, i, state, toy)
+        out.reference[i], out.zero_bias[i], mu, rho, n_pv = draw_conditions(
+            out.vertices.values, cursors[0], state, toy.pileup, toy.trigger
+        )
+        out.mu[i], out.rho[i], out.n_pv[i] = mu, rho, n_pv
+        n_hlt, _, out.l1_ht[i], out.l1_pt[i] = detect_jets(
+            gen, n_gen, rho, thresholds, hlt, offline, state, toy.detector, toy.trigger
+        )
+        out.hlt_pt[i] = hlt[0, 0] if n_hlt > 0 else 0.0
         out.vertices.counts[i] = n_pv
         cursors[0] += n_pv
         cursors[1] = store_rows(hlt, n_hlt, out.hlt, i, cursors[1])

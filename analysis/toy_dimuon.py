@@ -204,14 +204,18 @@ def _fill_dimuon(first: int, seed: int, out: Events, toy: Toy, processes: Array)
     hlt_muons, muons, vertex = muon_rows()
     for i in range(out.weight.size):
         generator_state(seed, first + i, state)
-        rho, n_pv = draw_conditions(out, i, cursors[0], state, toy)
+        out.reference[i], out.zero_bias[i], mu, rho, n_pv = draw_conditions(
+            out.vertices.values, cursors[0], state, toy.pileup, toy.trigger
+        )
+        out.mu[i], out.rho[i], out.n_pv[i] = mu, rho, n_pv
         primary = out.vertices.values[:, cursors[0]]
         which, out.hard_scale[i], fired, n_vertices = draw_dimuon(
             hlt_muons, muons, vertex[0], primary, state, toy, processes
         )
         out.process[i], out.muon_pair[i] = which, fired
         # Only the few jets that pile-up makes.
-        n_hlt, _ = detect_jets(gen, 0, rho, (20.0, 1e9), hlt, offline, out, i, state, toy)
+        n_hlt, _, _, _ = detect_jets(gen, 0, rho, (20.0, 1e9), hlt, offline, state, toy.detector, toy.trigger)
+        out.hlt_pt[i] = hlt[0, 0] if n_hlt > 0 else 0.0
         out.vertices.counts[i] = n_pv
         cursors[0] += n_pv
         cursors[1] = store_rows(hlt, n_hlt, out.hlt, i, cursors[1])

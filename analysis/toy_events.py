@@ -1,4 +1,4 @@
-"""What a toy event holds, and how events are stored: arrays of particle-level, HLT and offline objects, with known truth.
+"""What toy events hold and how they are stored: arrays of particle-level, HLT and offline objects.
 
 | you want | use |
 | --- | --- |

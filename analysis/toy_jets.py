@@ -107,9 +107,15 @@ def _fill_jets(first: int, seed: int, out: Events, toy: Toy, processes: Array) -
         out.hard_scale[i] = hard
         out.weight[i] = (hard / 100.0) ** (generator.bias - generator.exponent) * fall**generator.beta
         out.products[i] = uniform(state) >= toy.trigger.missing_fraction
-        rho, n_pv = draw_conditions(out, i, cursors[0], state, toy)
+        out.reference[i], out.zero_bias[i], mu, rho, n_pv = draw_conditions(
+            out.vertices.values, cursors[0], state, toy.pileup, toy.trigger
+        )
+        out.mu[i], out.rho[i], out.n_pv[i] = mu, rho, n_pv
         n_gen = _particle_jets(hard, gen, state, generator)
-        n_hlt, n_offline = detect_jets(gen, n_gen, rho, thresholds, hlt, offline, out, i, state, toy)
+        n_hlt, n_offline, out.l1_ht[i], out.l1_pt[i] = detect_jets(
+            gen, n_gen, rho, thresholds, hlt, offline, state, toy.detector, toy.trigger
+        )
+        out.hlt_pt[i] = hlt[0, 0] if n_hlt > 0 else 0.0
         n_muons, n_hlt_muons, n_vertices = 0, 0, 0
         if uniform(state) < generator.dimuon_fraction:
             primary = out.vertices.values[:, cursors[0]]

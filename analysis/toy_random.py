@@ -1,7 +1,8 @@
-"""Random numbers of toy events: one stream per event, so that an event is the same whatever block or file it is made for.
+"""Random numbers of toy events: one stream per event.
 
-The generator is SplitMix64 (Steele, Lea, Flood, OOPSLA 2014). Kernels take `state`, an array of one element that
-`generator_state` puts at the beginning of an event's stream and every draw moves on.
+An event is thus the same whatever block or file it is made for. The generator is SplitMix64 (Steele, Lea, Flood,
+OOPSLA 2014). Kernels take `state`, an array of one element that `generator_state` puts at the beginning of an event's
+stream and every draw moves on.
 """
 
 import math

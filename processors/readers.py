@@ -117,7 +117,10 @@ def _open(file: str) -> Any:
         options = {} if is_remote(file) else {"handler": uproot.MemmapSource}
         directory = uproot.open({file: None}, **options)
     except Exception as error:  # uproot and its sources raise many kinds
-        raise BadFile(file, f"cannot be opened: {_one_line(error)}") from error
+        remedy = ""
+        if isinstance(error, ImportError) and file.startswith("root://"):
+            remedy = " (pip install 'trila[xrootd]')"
+        raise BadFile(file, f"cannot be opened: {_one_line(error)}{remedy}") from error
     _last_opened[:] = [_Open(key, directory)]  # the one before is closed once no events refer to it
     return directory
 

@@ -285,19 +285,21 @@ class ResponseProcessor(Processor):
         Returns:
             Particle-level pT of each reference jet, 0 where it has no partner; None without particle-level jets.
         """
-        measured = {"hlt_gen": hlt, "offline_gen": reference}
-        if collection == "gen_jets" or not has(events, "gen_jets.pt"):
-            del histograms["offline_gen"]
-            measured.pop("offline_gen")
         if not has(events, "gen_jets.pt"):
-            del histograms["hlt_gen"]
+            del histograms["hlt_gen"], histograms["offline_gen"]
             return None
+        measured = {"hlt_gen": hlt}
+        if has(events, "offline_jets.pt"):
+            offline = collection == "offline_jets"
+            measured["offline_gen"] = reference if offline else jagged(events, "offline_jets", *_P4)
+        else:
+            del histograms["offline_gen"]
         gen = jagged(events, "gen_jets", *_P4)
         to_gen = np.arange(len(gen.pt))  # where particle level is the reference itself
         for name, jets in measured.items():
             partner, back = mutual_nearest(gen, jets, self.config.match_radius)
             fill_ratio(histograms[name], gen, partner, jets.pt, passed, weight)
-            if name == "offline_gen":
+            if jets is reference:
                 to_gen = back
         return np.append(gen.pt, np.zeros(1, gen.pt.dtype))[to_gen]  # the last one stands for no partner, -1
 
@@ -371,8 +373,9 @@ class ResponseProcessor(Processor):
                 columns[name] = scalar(events, name)[event]
         if "area" in hlt.fields:
             columns["area"] = hlt.area[hlt_probe]
-        columns["alpha"] = alpha.astype(np.float32)
-        return pa.table(columns)
+        columns["alpha"] = alpha
+        exact = {*identity, "weight"}  # the rest is measured to three digits, whatever the input's type
+        return pa.table({k: v if k in exact else v.astype(np.float32, copy=False) for k, v in columns.items()})
 
 
 def _raw(jets: Jagged, which: NDArray[np.int64]) -> NDArray[Any]:

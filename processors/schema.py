@@ -58,23 +58,23 @@ class _Resolver:
         self.table = table
         self.types = types
 
-    def _scaled(self, key: str, column: Column) -> str:
+    def _scaled(self, recipe: _Recipe, column: Column) -> _Recipe:
         if column.unit == "GeV" and self.table.energy_unit == "MeV":
-            return f"{key},0.001,{_apply('scale')}"
-        return key
+            return recipe._replace(key=f"{recipe.key},0.001,{_apply('scale')}", primitive="float64")
+        return recipe
 
     def event(self, alternatives: Alternatives, column: Column) -> _Recipe | None:
         for expression in alternatives:
             if isinstance(expression, str):
                 if expression in self.types:
-                    key = self._scaled(_load(expression), column)
-                    return _Recipe((expression,), key, self.types[expression])
+                    recipe = _Recipe((expression,), _load(expression), self.types[expression])
+                    return self._scaled(recipe, column)
             elif expression.kind in ("first", "count"):
                 branch = str(expression.first or expression.count)
                 if branch in self.types:
                     primitive = "int32" if expression.kind == "count" else self.types[branch]
                     key = f"{_load(branch)},{_apply(expression.kind)}"
-                    return _Recipe((branch,), self._scaled(key, column), primitive)
+                    return self._scaled(_Recipe((branch,), key, primitive), column)
         return None
 
     def source(self, collection: CollectionTable) -> str | None:
@@ -110,7 +110,7 @@ class _Resolver:
                 else self._operation(source, collection, expression)
             )
             if recipe is not None:
-                return recipe._replace(key=self._scaled(recipe.key, column))
+                return self._scaled(recipe, column)
         return None
 
     def _branch(self, source: str, collection: CollectionTable, expression: str) -> _Recipe | None:

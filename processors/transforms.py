@@ -28,10 +28,9 @@ def _values(column: Any) -> NDArray[Any]:
 
 
 def scale(stack: Stack) -> None:
-    """values, factor -> values * factor, in the values' own precision."""
+    """values, factor -> values * factor, in float64: a unit must not cost digits."""
     factor = float(stack.pop())
-    values = _values(stack.pop())
-    stack.append(values * values.dtype.type(factor))
+    stack.append(_values(stack.pop()).astype(np.float64) * factor)
 
 
 def fraction(stack: Stack) -> None:

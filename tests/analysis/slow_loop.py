@@ -1,7 +1,7 @@
 """What `docs/processors.md` says, a second time: plain loops over events and objects, in Python floats.
 
-Written from the documents and the files' branches alone, without a look at the package, and meant to be read as a
-specification. Branches are read by their real names; a `float32` becomes a Python float (`float64`) before any
+Written from the documents and the files' branches alone, without a look at the package, and meant to be read as
+a specification. Branches are read by their real names; a `float32` becomes a Python float (`float64`) before any
 arithmetic. Nothing here imports `trila`.
 """
 
@@ -20,15 +20,24 @@ MUON_MASS = 0.1056583755  # GeV
 MEV = 0.001  # in GeV
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Bookkeeping
+
+
+class Axis(NamedTuple):
+    """Edges of a numerical axis, or the categories of one of text; with or without flow bins."""
+
+    edges: list[float]
+    categories: list[str]
+    underflow: bool
+    overflow: bool
 
 
 class Booking:
     """Weights by histogram bin and by line of the cutflow, kept singly and added up exactly at the end."""
 
-    def __init__(self, axes: dict[str, list[Any]]) -> None:
-        """Take the axes of the histograms to fill: a list of (kind, edges or categories) for each name."""
+    def __init__(self, axes: dict[str, list[Axis]]) -> None:
+        """Take the axes of the histograms to fill, by name."""
         self.axes = axes
         self.bins: dict[str, dict[tuple[int, ...], list[float]]] = {name: {} for name in axes}
         self.cuts: dict[str, list[float]] = {}
@@ -46,15 +55,6 @@ class Booking:
         line = self.cuts.setdefault(name, [])
         if weight is not None:
             line.append(weight)
-
-
-class Axis(NamedTuple):
-    """Edges of a numerical axis, or the categories of one of text; with or without flow bins."""
-
-    edges: list[float]
-    categories: list[str]
-    underflow: bool
-    overflow: bool
 
 
 def bin_index(axis: Axis, value: float | str) -> int:
@@ -76,7 +76,7 @@ def as_float32(value: float) -> float:
     return float(struct.unpack("f", struct.pack("f", value))[0])
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # The event
 
 
@@ -128,13 +128,13 @@ class Event(NamedTuple):
     fired: dict[str, bool] = {}  # noqa: RUF012
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # The files
 
 
-def _columns(path: Path, tree: str, names: Sequence[str]) -> dict[str, list[Any]]:
+def _columns(path: Path, tree: str, names: Sequence[str], events: int | None = None) -> dict[str, list[Any]]:
     with uproot.open(path) as file:
-        return {name: file[tree][name].array().to_list() for name in names}
+        return {name: file[tree][name].array(entry_stop=events).to_list() for name in names}
 
 
 def read_cms_scouting(path: Path) -> Iterator[Event]:
@@ -147,7 +147,8 @@ def read_cms_scouting(path: Path) -> Iterator[Event]:
             "run", "luminosityBlock", "event", "genWeight", "ScoutingRho", "nScoutingPrimaryVertex",
             "Pileup_nTrueInt",
             f"{jet}pt", f"{jet}eta", f"{jet}phi", f"{jet}m", f"{jet}jetArea",
-            f"{jet}neutralHadronEnergy", f"{jet}chargedHadronEnergy", f"{jet}photonEnergy", f"{jet}HFEMEnergy",
+            f"{jet}neutralHadronEnergy", f"{jet}chargedHadronEnergy", f"{jet}photonEnergy",
+            f"{jet}HFEMEnergy",
             f"{jet}chargedHadronMultiplicity", f"{jet}electronMultiplicity", f"{jet}muonMultiplicity",
             f"{jet}neutralHadronMultiplicity", f"{jet}photonMultiplicity", f"{jet}HFHadronMultiplicity",
             f"{jet}HFEMMultiplicity",
@@ -208,8 +209,8 @@ def read_cms_nano(path: Path, triggers: Sequence[str] = ()) -> Iterator[Event]:
             "run", "luminosityBlock", "event", "genWeight", "Pileup_nTrueInt", "Pileup_pthatmax",
             "Generator_binvar", "Rho_fixedGridRhoFastjetAll",
             "TrigObj_id", "TrigObj_pt", "TrigObj_eta", "TrigObj_phi",
-            "Jet_pt", "Jet_eta", "Jet_phi", "Jet_mass", "Jet_rawFactor", "Jet_neHEF", "Jet_neEmEF", "Jet_chHEF",
-            "Jet_chMultiplicity", "Jet_neMultiplicity", "Jet_nConstituents",
+            "Jet_pt", "Jet_eta", "Jet_phi", "Jet_mass", "Jet_rawFactor", "Jet_neHEF", "Jet_neEmEF",
+            "Jet_chHEF", "Jet_chMultiplicity", "Jet_neMultiplicity", "Jet_nConstituents",
             "GenJet_pt", "GenJet_eta", "GenJet_phi", "GenJet_mass",
             "Muon_pt", "Muon_eta", "Muon_phi", "Muon_charge",
             *triggers,
@@ -273,9 +274,9 @@ def read_atlas(path: Path) -> Iterator[Event]:
         )
 
 
-def read_open_data_muons(path: Path) -> Iterator[Event]:
-    """Collision data with nothing but muons."""
-    columns = _columns(path, "Events", ["Muon_pt", "Muon_eta", "Muon_phi", "Muon_charge"])
+def read_open_data_muons(path: Path, events: int | None = None) -> Iterator[Event]:
+    """Collision data with nothing but muons; all of them, or the first events."""
+    columns = _columns(path, "Events", ["Muon_pt", "Muon_eta", "Muon_phi", "Muon_charge"], events)
     for i in range(len(columns["Muon_pt"])):
         yield Event(muons=_muons(columns, "Muon", i))
 
@@ -300,7 +301,7 @@ def _identity(columns: dict[str, list[Any]], i: int, run: str, block: str, event
     return {"run": columns[run][i], "luminosity_block": columns[block][i], "event": columns[event][i]}
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Kinematics
 
 
@@ -355,7 +356,7 @@ def add(first: Vector, second: Vector) -> Vector:
     return Vector(first.x + second.x, first.y + second.y, first.z + second.z, first.e + second.e)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Common to the processors
 
 
@@ -433,7 +434,7 @@ def partners(jets: Sequence[Jet], others: Sequence[Jet], radius: float = 0.2) ->
     return found
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # The processors
 
 
@@ -446,7 +447,10 @@ def response(
     alpha_max: float | None = None,
     tag_threshold: float | None = None,
 ) -> None:
-    """Direct and tag-and-probe response."""
+    """Direct and tag-and-probe response.
+
+    A tag trigger is one that took the event: it is among the triggers, and gives the tag its threshold.
+    """
     lines = (
         "jet veto map",
         "two reference jets",
@@ -470,9 +474,7 @@ def response(
         _tag_and_probe(event, reference, hlt_of_reference, booking, alpha_max, tag_threshold)
 
 
-def _direct(
-    event: Event, reference: list[Jet], hlt_of_reference: list[Jet | None], booking: Booking
-) -> None:
+def _direct(event: Event, reference: list[Jet], hlt_of_reference: list[Jet | None], booking: Booking) -> None:
     assert event.hlt_jets is not None
     for jet, hlt in zip(reference, hlt_of_reference, strict=True):
         if not identified(jet):
@@ -489,9 +491,12 @@ def _direct(
             if hlt is not None:
                 booking.fill("response.hlt_gen", (gen.eta, gen.pt, hlt.pt / gen.pt), event.weight)
         if event.offline_jets is not None:
-            for gen, jet in zip(event.gen_jets, partners(event.gen_jets, event.offline_jets), strict=True):
-                if jet is not None:
-                    booking.fill("response.offline_gen", (gen.eta, gen.pt, jet.pt / gen.pt), event.weight)
+            for gen, offline in zip(
+                event.gen_jets, partners(event.gen_jets, event.offline_jets), strict=True
+            ):
+                if offline is not None:
+                    ratio = offline.pt / gen.pt
+                    booking.fill("response.offline_gen", (gen.eta, gen.pt, ratio), event.weight)
 
 
 def _tag_and_probe(
@@ -590,7 +595,9 @@ def dijet(
         if not counted(event, booking, triggers):
             continue
         assert event.hlt_jets is not None
-        selected = leading_first([jet for jet in event.hlt_jets if jet.pt > pt_min and abs(jet.eta) < eta_max])
+        selected = leading_first(
+            [jet for jet in event.hlt_jets if jet.pt > pt_min and abs(jet.eta) < eta_max]
+        )
         if len(selected) < 2 or selected[0].pt < first_min or selected[1].pt < second_min:
             continue
         booking.cut("two jets", event.weight)
@@ -607,6 +614,7 @@ def dijet(
                 if min(to_first, to_second) < 1.1:
                     nearer = 0 if to_first < to_second else 1  # the second at a tie
                     wide[nearer] = add(wide[nearer], vector(*jet[:4]))
+        wide.sort(key=lambda one: -one.pt)  # the leading one has the larger pT, once they are complete
         y_star = 0.5 * (wide[0].rapidity - wide[1].rapidity)
         difference = abs(wide[0].eta - wide[1].eta)
         booking.fill("dijet.delta_eta", (difference,), event.weight)
@@ -626,12 +634,12 @@ def dijet(
             booking.fill("dijet.phi", (name, one.phi), event.weight)
 
 
-def dimuon(events: Iterator[Event], booking: Booking) -> None:
+def dimuon(events: Iterator[Event], booking: Booking, *, triggers: Sequence[str] = ()) -> None:
     """All pairs of muons. None of the files has vertices of pairs, so that none is displaced."""
     for line in (*COMMON, "two muons", "a pair"):
         booking.cut(line, None)
     for event in events:
-        if not counted(event, booking):
+        if not counted(event, booking, triggers):
             continue
         muons = event.muons
         assert muons is not None
@@ -712,6 +720,8 @@ def _single_jet(event: Event, reference: list[Jet], booking: Booking, trigger: s
     for tag, probe in ((first, second), (second, first)):
         tag_hlt, probe_hlt = hlt_of_reference[tag], hlt_of_reference[probe]
         if not abs(reference[tag].eta) < 1.3 or tag_hlt is None or not tag_hlt.pt > threshold:
+            continue
+        if not abs(reference[probe].eta) < 2.5:
             continue
         passed = probe_hlt is not None and probe_hlt.pt > threshold
         booking.fill(f"efficiency.{trigger}.tag_probe", (reference[probe].pt, passed), event.weight)
