@@ -36,5 +36,6 @@ def demo(outdir: Path, *, progress: Progress, say: Callable[[str], None]) -> Pat
         say(f"trila run {','.join(processors)} {data}/*.root -o {result}")
         steps.run(processors, [str(path) for path in paths], result, progress=progress)
         say(f"trila plot {result} -o {plots}")
-        steps.plot(result, plots, com=13.6)
+        # spectra come without generator information, as data do: the label says what they are
+        steps.plot(result, plots, com=13.6, label="Private work" if kind == "jets" else "Private work (toy data)")
     return outdir / "plots"

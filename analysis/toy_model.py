@@ -9,8 +9,7 @@ from trila.analysis.toy_detector import JetDetector, MuonDetector, Pileup
 
 __all__ = ["DEFAULT", "DijetGenerator", "DimuonGenerator", "JetGenerator", "Toy", "Trigger"]
 
-# Kernels read these by position, and nothing in their types tells that two fields changed places: that the word @kernel
-# stands in this file makes `trila.processors.compiled` compile them again whenever it changes.
+# Kernels read these by position, so a change here has them compiled again: see `trila.processors.compiled`.
 
 
 class Trigger(NamedTuple):
