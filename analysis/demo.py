@@ -37,5 +37,7 @@ def demo(outdir: Path, *, progress: Progress, say: Callable[[str], None]) -> Pat
         steps.run(processors, [str(path) for path in paths], result, progress=progress)
         say(f"trila plot {result} -o {plots}")
         # spectra come without generator information, as data do: the label says what they are
-        steps.plot(result, plots, com=13.6, label="Private work" if kind == "jets" else "Private work (toy data)")
+        steps.plot(
+            result, plots, com=13.6, label="Private work" if kind == "jets" else "Private work (toy data)"
+        )
     return outdir / "plots"

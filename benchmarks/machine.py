@@ -39,7 +39,18 @@ def describe() -> dict[str, Any]:
 def first_line(machine: dict[str, Any]) -> str:
     """The machine in words, two lines."""
     packages = machine["packages"]
-    shown = ("python", "trila", "numpy", "numba", "awkward", "uproot", "coffea", "hist", "distributed", "pyarrow")
+    shown = (
+        "python",
+        "trila",
+        "numpy",
+        "numba",
+        "awkward",
+        "uproot",
+        "coffea",
+        "hist",
+        "distributed",
+        "pyarrow",
+    )
     versions = ", ".join(f"{name} {packages[name]}" for name in shown if name in packages)
     return (
         f"{machine['cpu']}, {machine['cores']} cores ({machine['usable_cores']} usable), "

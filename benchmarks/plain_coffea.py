@@ -129,7 +129,10 @@ def response(events: Any, weight: Any) -> Histograms:
     to_hlt, to_reference = partners(reference, hlt)
     for name, jets, partner in (("reference", reference, to_hlt), ("hlt", hlt, to_reference)):
         out[f"matching_{name}"].fill(
-            flat(jets.eta), flat(jets.pt), flat(~ak.is_none(partner, axis=1)).astype(int), weight=weights(jets)
+            flat(jets.eta),
+            flat(jets.pt),
+            flat(~ak.is_none(partner, axis=1)).astype(int),
+            weight=weights(jets),
         )
 
     has_partner = ~ak.is_none(to_hlt, axis=1)
@@ -274,7 +277,9 @@ def dimuon(events: Any, weight: Any) -> Histograms:
             out["muon_pt"].fill(sign_name, flat(muon.pt)[chosen], weight=w[chosen])
             out["muon_eta"].fill(sign_name, flat(muon.eta)[chosen], weight=w[chosen])
         for name in categories:
-            inside = chosen & (barrel == name.startswith("barrel")) & (displaced == name.endswith("displaced"))
+            inside = (
+                chosen & (barrel == name.startswith("barrel")) & (displaced == name.endswith("displaced"))
+            )
             out["mass"].fill(sign_name, name, mass[inside], weight=w[inside])
     return out
 
@@ -308,9 +313,7 @@ class PlainProcessor(ProcessorABC):  # type: ignore[misc]
 def run(files: Sequence[str], *, chunk_size: int = CHUNK_SIZE, weighted: bool = True) -> Histograms:
     """All histograms of the files, by the names that `trila run` gives them."""
     runner = Runner(IterativeExecutor(status=False), schema=ScoutingSchema, chunksize=chunk_size)
-    histograms: Histograms = runner(
-        {"simulation": list(files)}, PlainProcessor(weighted), treename="Events"
-    )
+    histograms: Histograms = runner({"simulation": list(files)}, PlainProcessor(weighted), treename="Events")
     return histograms
 
 

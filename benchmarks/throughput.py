@@ -79,7 +79,9 @@ def timed(function: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
-def measure(file: Path, folder: Path, rounds: int, coffea_rounds: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
+def measure(
+    file: Path, folder: Path, rounds: int, coffea_rounds: int
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Times by name, one a round, and what else is worth knowing."""
     warm = {
         pairs: run(file, folder / "warm", pairs=pairs, max_events=50_000).manifest["columns"]
@@ -101,7 +103,10 @@ def measure(file: Path, folder: Path, rounds: int, coffea_rounds: int) -> tuple[
         for name, function in todo.items():
             if name != "plain coffea" or number < coffea_rounds:
                 seconds[name].append(timed(function))
-        print(f"round {number + 1}: " + ", ".join(f"{n} {s[number]:.2f} s" for n, s in seconds.items() if number < len(s)))
+        print(
+            f"round {number + 1}: "
+            + ", ".join(f"{n} {s[number]:.2f} s" for n, s in seconds.items() if number < len(s))
+        )
     table = sum(p.stat().st_size for p in (folder / "pairs").rglob("*.parquet"))
     return dict(seconds), {
         "columns": {"without pairs": warm[False], "with pairs": warm[True]},
@@ -119,7 +124,9 @@ def ratios(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
             median = statistics.median(values)
             met = median <= target.limit if target.limit > 0 else median >= -target.limit
             wanted = f"{'<=' if target.limit > 0 else '>='} {abs(target.limit):g}"
-            rows.append({"ratio": target.text, "values": values, "median": median, "target": wanted, "met": met})
+            rows.append(
+                {"ratio": target.text, "values": values, "median": median, "target": wanted, "met": met}
+            )
     return rows
 
 
@@ -146,13 +153,19 @@ def show(report: dict[str, Any]) -> None:
     """Print what was found."""
     events, seconds = report["events"], report["seconds"]
     print(f"\n{first_line(report['machine'])}")
-    print(f"pinned to core {report['core']}; {report['file']}, {events} events, {report['bytes'] / 1e6:.0f} MB")
+    print(
+        f"pinned to core {report['core']}; {report['file']}, {events} events, {report['bytes'] / 1e6:.0f} MB"
+    )
     print(f"\n{'seconds':34s} {'median':>8s} {'min':>8s} {'max':>8s} {'kHz':>8s}")
     for name, values in seconds.items():
         if values:
             middle = statistics.median(values)
-            print(f"{name:34s} {middle:8.2f} {min(values):8.2f} {max(values):8.2f} {events / middle / 1e3:8.0f}")
-    print(f"{'simulation, writing included':34s} {'':26s} {report['simulation_events_per_second'] / 1e3:8.0f}")
+            print(
+                f"{name:34s} {middle:8.2f} {min(values):8.2f} {max(values):8.2f} {events / middle / 1e3:8.0f}"
+            )
+    print(
+        f"{'simulation, writing included':34s} {'':26s} {report['simulation_events_per_second'] / 1e3:8.0f}"
+    )
     print(f"\n{'ratio':34s} {'median':>8s} {'min':>8s} {'max':>8s}   target")
     for row in report["ratios"]:
         low, high = min(row["values"]), max(row["values"])
@@ -164,21 +177,29 @@ def show(report: dict[str, Any]) -> None:
 
 def show_agreement(found: dict[str, dict[str, float]]) -> None:
     """Print how the histograms of both programs differ."""
-    print(f"\n{'trila against plain coffea':34s} {'entries':>12s} {'lost':>8s} {'moved':>8s} {'weights, relative':>18s}")
+    print(
+        f"\n{'trila against plain coffea':34s} {'entries':>12s} {'lost':>8s} {'moved':>8s} {'weights, relative':>18s}"
+    )
     for name, row in found.items():
         if row["lost"] or row["moved"] or row["weights"] > 1e-9:
-            print(f"{name:34s} {row['entries']:12.6g} {row['lost']:8g} {row['moved']:8g} {row['weights']:18.1e}")
+            print(
+                f"{name:34s} {row['entries']:12.6g} {row['lost']:8g} {row['moved']:8g} {row['weights']:18.1e}"
+            )
     exact = sum(not (row["lost"] or row["moved"]) for row in found.values())
     largest = max(row["largest"] for row in found.values())
     weights = max(row["weights"] for row in found.values())
-    print(f"{exact} of {len(found)} histograms have the same counts in every cell; largest difference of counts {largest:g},")
+    print(
+        f"{exact} of {len(found)} histograms have the same counts in every cell; largest difference of counts {largest:g},"
+    )
     print(f"of weights in cells of equal counts {weights:.1e} (relative; expected below 1e-9).")
     print("Moved entries lie at the edge of a bin, where float32 and float64 arithmetic differ.")
 
 
 def main() -> None:
     """Measure and report; a benchmark does not judge."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--coffea-rounds", type=int, default=3)

@@ -38,7 +38,11 @@ def _kernel_folder() -> str:
     package = Path(__file__).resolve().parents[1]
     sources = [p for folder in ("processors", "analysis") for p in sorted((package / folder).glob("*.py"))]
     # kernels, and the named tuples that they take apart
-    texts = [text for text in (path.read_bytes() for path in sources) if b"@kernel" in text or b"NamedTuple" in text]
+    texts = [
+        text
+        for text in (path.read_bytes() for path in sources)
+        if b"@kernel" in text or b"NamedTuple" in text
+    ]
     return str(cache_directory() / f"numba-{hashlib.sha256(b''.join(texts)).hexdigest()[:16]}")
 
 

@@ -64,7 +64,9 @@ def _fill_ratio(
             for j in range(offsets[event], offsets[event + 1]):
                 i = partner[j]
                 if i >= 0:
-                    response = locate_regular(np.float64(other_pt[i]) / np.float64(pt[j]), 0.0, 3.0, response_bins)
+                    response = locate_regular(
+                        np.float64(other_pt[i]) / np.float64(pt[j]), 0.0, 3.0, response_bins
+                    )
                     cell = locate(np.float64(eta[j]), eta_bins) + n_eta * locate(np.float64(pt[j]), pt_bins)
                     add(memory, cell + n_eta * n_pt * response, weight[event])
 

@@ -157,8 +157,12 @@ def _wide_jets(
             elif j == second:
                 seed = 1
             elif radius > 0 and good[j] and pt[j] > pt_min and abs(eta[j]) < eta_max:
-                d_first = np.hypot(eta[j] - np.float64(eta[first]), delta_phi(np.float64(phi[j]), np.float64(phi[first])))
-                d_second = np.hypot(eta[j] - np.float64(eta[second]), delta_phi(np.float64(phi[j]), np.float64(phi[second])))
+                d_first = np.hypot(
+                    eta[j] - np.float64(eta[first]), delta_phi(np.float64(phi[j]), np.float64(phi[first]))
+                )
+                d_second = np.hypot(
+                    eta[j] - np.float64(eta[second]), delta_phi(np.float64(phi[j]), np.float64(phi[second]))
+                )
                 seed = 0 if d_first < d_second else 1
                 if min(d_first, d_second) >= radius:
                     continue

@@ -9,7 +9,12 @@ from trila.corrections.efficiency import clopper_pearson
 
 @pytest.mark.parametrize(
     ("passed", "total", "low", "high"),
-    [(0, 10, 0.0, 0.168149), (9, 10, 0.705865, 0.982873), (995, 1000, 0.991632, 0.997158), (10, 10, 0.831851, 1.0)],
+    [
+        (0, 10, 0.0, 0.168149),
+        (9, 10, 0.705865, 0.982873),
+        (995, 1000, 0.991632, 0.997158),
+        (10, 10, 0.831851, 1.0),
+    ],
 )
 def test_known_intervals(passed: int, total: int, low: float, high: float) -> None:
     assert clopper_pearson(passed, total) == (pytest.approx(low, abs=1e-6), pytest.approx(high, abs=1e-6))

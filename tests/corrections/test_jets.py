@@ -12,8 +12,12 @@ from correctionlib import schemav2 as cs
 from trila.corrections import jets
 
 
-def write(path: Path, *corrections: cs.Correction, compounds: list[cs.CompoundCorrection] | None = None) -> str:
-    content = cs.CorrectionSet(schema_version=2, corrections=list(corrections), compound_corrections=compounds)
+def write(
+    path: Path, *corrections: cs.Correction, compounds: list[cs.CompoundCorrection] | None = None
+) -> str:
+    content = cs.CorrectionSet(
+        schema_version=2, corrections=list(corrections), compound_corrections=compounds
+    )
     path.write_bytes(gzip.compress(content.model_dump_json(exclude_unset=True).encode()))
     return str(path)
 
@@ -32,7 +36,11 @@ def scale(name: str, values: dict[str, float]) -> cs.Correction:
                 cs.CategoryItem(
                     key=key,
                     value=cs.Binning(
-                        nodetype="binning", input="JetPt", edges=[10.0, 100.0, 1000.0], content=[value, 1.0], flow="error"
+                        nodetype="binning",
+                        input="JetPt",
+                        edges=[10.0, 100.0, 1000.0],
+                        content=[value, 1.0],
+                        flow="error",
                     ),
                 )
                 for key, value in values.items()
@@ -86,7 +94,9 @@ def test_refusals(file: str, tmp_path: Path) -> None:
         jets.evaluate(file, None, {"JetPt": np.array([np.nan])})
     with pytest.raises(jets.CorrectionError, match=r"refused its input .*JetPt in \[5, 5\]"):
         jets.evaluate(file, None, {"JetPt": np.array([5.0])})
-    with pytest.raises(jets.CorrectionError, match="needs 'JetPt', which the input cannot give; at hand: JetEta"):
+    with pytest.raises(
+        jets.CorrectionError, match="needs 'JetPt', which the input cannot give; at hand: JetEta"
+    ):
         jets.evaluate(file, None, {"JetEta": np.array([1.0])})
     with pytest.raises(jets.CorrectionError, match="has no 'hlt'; name one of: hlt_jec"):
         jets.evaluate(file, "hlt", {})

@@ -1,5 +1,6 @@
 """The processors as a whole: on simulated events with known truth, and with their configurations."""
 
+import itertools
 import json
 import pickle
 from pathlib import Path
@@ -69,7 +70,7 @@ def test_response_agrees_with_the_truth_at_particle_level(jets_sample: Path) -> 
     variance = total.variances()[barrel].sum(axis=0)
     response_edges = np.asarray(total.axes[2].edges)
     compared = 0
-    for i, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for i, (low, high) in enumerate(itertools.pairwise(edges)):
         if not 56 <= low < 1000:
             continue
         median = binned_quantiles(content[i], response_edges, 0.5)
@@ -199,7 +200,9 @@ def test_efficiency_needs_triggers_and_data_a_reference(data_dir: Path, jets_sam
         used_columns(EfficiencyProcessor(), frozenset(info.layout.columns))
     with pytest.raises(UnknownName, match="unknown trigger 'HLT_PFJet14'; did you mean HLT_PFJet140"):
         info = readers.inspect(str(jets_sample / "jets_000.root"))
-        used_columns(EfficiencyProcessor(EfficiencyConfig(triggers=("HLT_PFJet14",))), frozenset(info.layout.columns))
+        used_columns(
+            EfficiencyProcessor(EfficiencyConfig(triggers=("HLT_PFJet14",))), frozenset(info.layout.columns)
+        )
 
 
 def correction(path: Path) -> str:
@@ -213,7 +216,9 @@ def correction(path: Path) -> str:
         inputs=[cs.Variable(name=n, type=t) for n, t in [("JetPt", "real"), ("JetA", "real"), ("Rho", "real"),
                                                          ("run", "real"), ("systematic", "string")]],
     )  # fmt: skip
-    path.write_text(cs.CorrectionSet(schema_version=2, corrections=[made]).model_dump_json(exclude_unset=True))
+    path.write_text(
+        cs.CorrectionSet(schema_version=2, corrections=[made]).model_dump_json(exclude_unset=True)
+    )
     return str(path)
 
 
@@ -236,7 +241,9 @@ def test_atlas_selection(data_dir: Path) -> None:
     loose = DijetProcessor(DijetConfig(pt_first=20.0, pt_second=20.0)).process(load(file))
     assert loose["cutflow"].cuts[-1] == "central"
     y_star = loose["histograms"]["y_star"]
-    inside = y_star.values()[(np.abs(y_star.axes[0].edges[:-1]) < 0.6) & (np.abs(y_star.axes[0].edges[1:]) < 0.6001)]
+    inside = y_star.values()[
+        (np.abs(y_star.axes[0].edges[:-1]) < 0.6) & (np.abs(y_star.axes[0].edges[1:]) < 0.6001)
+    ]
     assert values(loose["histograms"]["mass"]).sum() == pytest.approx(inside.sum(), rel=1e-9)
     assert DijetConfig().resolved("atlas-tla").y_star_max == 0.6
     assert DijetConfig(y_star_max=0.3).resolved("atlas-tla").y_star_max == 0.3

@@ -21,7 +21,11 @@ def pack(events: list[list[Jet]], dtype: str = "float32") -> Jagged:
 
 
 def four_vector(jet: Jet) -> tuple[float, float, float, float]:
-    px, py, pz = jet["pt"] * math.cos(jet["phi"]), jet["pt"] * math.sin(jet["phi"]), jet["pt"] * math.sinh(jet["eta"])
+    px, py, pz = (
+        jet["pt"] * math.cos(jet["phi"]),
+        jet["pt"] * math.sin(jet["phi"]),
+        jet["pt"] * math.sinh(jet["eta"]),
+    )
     return px, py, pz, math.sqrt(px**2 + py**2 + pz**2 + jet["mass"] ** 2)
 
 
@@ -147,7 +151,12 @@ def test_low_masses_are_not_smeared(mass: float, pt: float) -> None:
     energy2 = pt**2 + MUON_MASS**2
     half = 0.5 * math.acos((energy2 - 0.5 * (mass**2 - 2 * MUON_MASS**2)) / pt**2)
     muons = pack(
-        [[{"pt": pt, "eta": 0.0, "phi": half, "charge": 1.0}, {"pt": pt, "eta": 0.0, "phi": -half, "charge": -1.0}]],
+        [
+            [
+                {"pt": pt, "eta": 0.0, "phi": half, "charge": 1.0},
+                {"pt": pt, "eta": 0.0, "phi": -half, "charge": -1.0},
+            ]
+        ],
         "float64",
     )
     pairs = muon_pairs(muons, np.ones(2, np.bool_))
