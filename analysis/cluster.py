@@ -41,8 +41,8 @@ def connect(scheduler: str | None, workers: int) -> Iterator[Any]:
         yield client
 
 
-def check_workers(client: Any, result: Path, timeout: float = 60.0) -> None:
-    """Ask the workers for the package's version and whether they see the result folder.
+def check_workers(client: Any, folder: Path | None, timeout: float = 60.0) -> None:
+    """Ask the workers for the package's version and whether they see a folder that they are to write to.
 
     A worker without the package would not fail but hang: so this is asked first, with what every Python has.
 
@@ -57,7 +57,7 @@ def check_workers(client: Any, result: Path, timeout: float = 60.0) -> None:
     try:
         client.wait_for_workers(1, timeout=timeout)
         versions = client.sync(ask, importlib.metadata.version, "trila")
-        sees = client.sync(ask, Path.is_dir, result)
+        sees = client.sync(ask, Path.is_dir, folder) if folder is not None else {}
     except TimeoutError as error:
         raise InputError(
             f"no answer from the cluster's workers in {timeout:.0f} s; look at their logs"
@@ -75,6 +75,6 @@ def check_workers(client: Any, result: Path, timeout: float = 60.0) -> None:
     blind = [address for address, seen in sees.items() if not seen]
     if blind:
         raise InputError(
-            f"worker {blind[0]} cannot see {result}, where it has to write pairs; "
+            f"worker {blind[0]} cannot see {folder}, where it has to write pairs; "
             "put the result on a shared file system, or use --no-pairs"
         )

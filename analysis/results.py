@@ -1,7 +1,7 @@
 """RESULT, the directory that a run leaves: written once, completely, and read back.
 
-`docs/results.md` describes the files. Nothing is half-written: everything is made in a folder beside RESULT and moved
-into place, `histograms.zip` last.
+`docs/results.md` describes the files. Nothing is half-written: everything is made in a folder of its own and moved into
+place, `histograms.zip` last.
 """
 
 import hashlib
@@ -10,7 +10,8 @@ import os
 import platform
 import shutil
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
@@ -22,11 +23,11 @@ import uhi.io.zip
 from trila.processors.errors import InputError, unknown_name
 
 __all__ = [
-    "FORMAT_VERSION", "Result", "digest", "discard", "histogram", "package_versions", "prepare", "read", "write",
-    "write_json",
+    "FORMAT_VERSION", "Result", "building", "digest", "histogram", "package_versions", "read", "write", "write_json",
 ]  # fmt: skip
 
 FORMAT_VERSION = 1
+_BUILDING = ".building"
 _PRODUCTS = ("histograms.zip", "cutflow.json", "manifest.json", "luminosity_blocks.json", "pairs")
 _PACKAGES = (
     "awkward", "boost-histogram", "coffea", "correctionlib", "dask", "distributed", "hist", "mplhep", "numba", "numpy",
@@ -72,77 +73,75 @@ def write_json(path: Path, content: Any) -> None:
     temporary.replace(path)
 
 
-def prepare(path: Path) -> Path:
-    """Make room for a RESULT: drop what an earlier run left there, and give the folder to build the new one in.
+@contextmanager
+def building(path: Path) -> Iterator[Path]:
+    """A folder inside RESULT to make a new result in; it is gone when the context ends.
+
+    An earlier result loses its histograms and manifest first of all, so that a run that fails does not leave them in
+    its place.
 
     Raises:
         InputError: the path is a file, or a folder with something else in it, or cannot be written.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; give a folder for the result")
-    if path.is_dir():
-        others = sorted({entry.name for entry in path.iterdir()} - set(_PRODUCTS))
-        if others and not (path / "manifest.json").exists():
+    existed = path.is_dir()
+    if existed:
+        others = sorted({entry.name for entry in path.iterdir()} - {*_PRODUCTS, _BUILDING})
+        if others:
             raise InputError(
                 f"{path} is not empty and is no earlier result ({others[0]}, ...); give another folder"
             )
-    building = path.with_name(f".{path.name}.building")
+    folder = path / _BUILDING
     try:
-        # first of all, so that a run that fails does not leave the histograms of another one in its place
-        (path / "histograms.zip").unlink(missing_ok=True)
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
+        for name in ("histograms.zip", "manifest.json"):
+            (path / name).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
     except OSError as error:
         raise InputError(
             f"result folder {path} cannot be written: {error.strerror}; choose another place"
         ) from error
-    return building.resolve()
+    try:
+        yield folder.resolve()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not existed and not any(path.iterdir()):
+            path.rmdir()
 
 
-def discard(building: Path) -> None:
-    """Drop the folder that a result was built in, if it is still there."""
-    shutil.rmtree(building, ignore_errors=True)
-
-
-def write(
-    path: Path, building: Path, *, histograms: Mapping[str, hist.Hist[Any]], cutflow: Any, manifest: Any,
-    blocks: Iterable[int] | None, parts: Iterable[Path],
-) -> None:  # fmt: skip
+def write(result: Result, folder: Path, *, blocks: Iterable[int] | None, parts: Iterable[Path]) -> None:
     """Complete a RESULT and move it into place.
 
     Args:
-        path: of the RESULT.
-        building: as `prepare` gave it; tables of pairs are in its `pairs/`.
-        histograms: by name.
-        cutflow, manifest: for the JSON files.
+        result: what to write, and where.
+        folder: as `building` gave it; tables of pairs are in its `pairs/`.
         blocks: run << 32 | luminosity block of the data read; None for simulation.
         parts: tables of pairs that belong to the result; others, of files that were skipped, are dropped.
     """
     try:
         kept = set(parts)
-        pairs = building / "pairs"
+        pairs = folder / "pairs"
         for part in [p for p in pairs.rglob("*") if p.is_file() and p not in kept] if pairs.is_dir() else []:
             part.unlink()
-        write_json(building / "cutflow.json", cutflow)
-        write_json(building / "manifest.json", manifest)
+        write_json(folder / "cutflow.json", result.cutflow)
+        write_json(folder / "manifest.json", result.manifest)
         if blocks is not None:
-            write_json(building / "luminosity_blocks.json", _ranges(blocks))
+            write_json(folder / "luminosity_blocks.json", _ranges(blocks))
         with zipfile.ZipFile(
-            building / "histograms.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1
+            folder / "histograms.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1
         ) as archive:
-            for name in sorted(histograms):
-                uhi.io.zip.write(archive, name, histograms[name])
-        path.mkdir(parents=True, exist_ok=True)
+            for name in sorted(result.histograms):
+                uhi.io.zip.write(archive, name, result.histograms[name])
         for name in _PRODUCTS:
-            target = path / name
+            target = result.path / name
             shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
         for name in (*_PRODUCTS[1:], _PRODUCTS[0]):
-            if (building / name).exists():
-                (building / name).replace(path / name)
-        shutil.rmtree(building)
+            if (folder / name).exists():
+                (folder / name).replace(result.path / name)
     except OSError as error:
         raise InputError(
-            f"result {path} cannot be written: {error.strerror or error}; free some space"
+            f"result {result.path} cannot be written: {error.strerror or error}; free some space"
         ) from error
 
 

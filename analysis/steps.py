@@ -153,41 +153,40 @@ def run(
     names = list(dict.fromkeys(processors))
     made = [make_processor(name, settings, pairs=pairs) for name in names]
     fileset = datasets(list(files))
-    planned = plan(
-        fileset, made, table=formats.load(format) if format else None, sources=settings.reader.collections,
-        chunk_size=chunk_size, max_events=max_events, skip_bad_files=skip_bad_files,
-        progress=progress("checking files", sum(len(d.files) for d in fileset.values())),
-    )  # fmt: skip
-    _check_mixture(fileset, planned)
+    table = formats.load(format) if format else None
     path = Path(result)
-    building = results.prepare(path)
-    wants_pairs = pairs and "response" in names
-    job = Job(tuple(made), planned.layouts, planned.metadata, building / "pairs" if wants_pairs else None)
-    try:
+    with results.building(path) as folder:
+        planned = plan(
+            fileset, made, table=table, sources=settings.reader.collections, chunk_size=chunk_size,
+            max_events=max_events, skip_bad_files=skip_bad_files,
+            progress=progress("checking files", sum(len(d.files) for d in fileset.values())),
+        )  # fmt: skip
+        _check_mixture(fileset, planned)
+        pairs_folder = folder / "pairs" if pairs and "response" in names else None
+        job = Job(tuple(made), planned.layouts, planned.metadata, pairs_folder)
         outcome = _execute(
             job, planned, executor="dask" if scheduler else executor, workers=workers or os.cpu_count() or 1,
             scheduler=scheduler, skip_bad_files=skip_bad_files,
-            progress=progress("processing events", sum(i.entries for i in planned.inputs)), building=building,
+            progress=progress("processing events", sum(i.entries for i in planned.inputs)),
         )  # fmt: skip
         skipped = {i.file: i.reason for i in planned.inputs if i.reason} | outcome.bad
         if not outcome.partials:
-            raise InputError(f"no file could be read; the first: {next(iter(skipped.items()), ('', ''))}")
+            first, reason = next(iter(skipped.items()))
+            raise InputError(f"none of {len(skipped)} files could be read; the first is {first}: {reason}")
         scales = _scales(fileset, outcome.partials)
+        complete = Result(
+            path,
+            _total(outcome.partials, scales),
+            {n: {k: c.rows() for k, c in p.cutflows.items()} for n, p in outcome.partials.items()},
+            _manifest(names, settings, planned, outcome, scales, command),
+        )
+        blocks = [p.blocks for n, p in outcome.partials.items() if planned.metadata[n]["is_data"]]
         parts = [
-            building / "pairs" / c.dataset / f"{c.uuid}-{c.start:012d}.parquet"
+            folder / "pairs" / c.dataset / f"{c.uuid}-{c.start:012d}.parquet"
             for c in planned.chunks if c.file not in outcome.bad
         ]  # fmt: skip
-        histograms = _total(outcome.partials, scales)
-        blocks = [p.blocks for n, p in outcome.partials.items() if planned.metadata[n]["is_data"]]
-        results.write(
-            path, building, histograms=histograms,
-            cutflow={n: {k: c.rows() for k, c in p.cutflows.items()} for n, p in outcome.partials.items()},
-            manifest=_manifest(names, settings, planned, outcome, scales, command),
-            blocks=set().union(*blocks) or None, parts=parts,
-        )  # fmt: skip
-    finally:
-        results.discard(building)
-    return RunOutcome(results.read(path), skipped)
+        results.write(complete, folder, blocks=set().union(*blocks) or None, parts=parts)
+    return RunOutcome(complete, skipped)
 
 
 def _check_mixture(fileset: dict[str, Dataset], planned: Plan) -> None:
@@ -212,7 +211,7 @@ def _check_mixture(fileset: dict[str, Dataset], planned: Plan) -> None:
 
 def _execute(
     job: Job, planned: Plan, *, executor: str, workers: int, scheduler: str | None, skip_bad_files: bool,
-    progress: Callable[[int], None], building: Path,
+    progress: Callable[[int], None],
 ) -> Outcome:  # fmt: skip
     if executor == "local":
         return run_local(job, planned.chunks, skip_bad_files=skip_bad_files, progress=progress)
@@ -223,7 +222,7 @@ def _execute(
     if executor != "dask":
         raise unknown_name("executor", executor, ("local", "processes", "dask"))
     with connect(scheduler, workers) as client:
-        check_workers(client, building if job.pairs is not None else Path("/"))
+        check_workers(client, job.pairs.parent if job.pairs is not None else None)
         return run_dask(job, planned.chunks, client=client, skip_bad_files=skip_bad_files, progress=progress)
 
 

@@ -8,7 +8,7 @@ Kinematic fields are at least float32: a file's float64 is kept. Masses of low-m
 float64 (at 0.5 GeV and a pT of 100 GeV a float32 sum smears the mass by 1%).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import awkward as ak
 import numpy as np
@@ -22,7 +22,6 @@ __all__ = [
     "TRIGGERS",
     "Column",
     "Jagged",
-    "available",
     "flat",
     "has",
     "jagged",
@@ -125,17 +124,6 @@ class Jagged(NamedTuple):
             raise AttributeError(name) from None
 
 
-def available(events: Any) -> frozenset[str]:
-    """Names of the columns that these events have: `rho`, `hlt_jets.pt`, `triggers.HLT_IsoMu27`, ..."""
-    names: set[str] = set()
-    for name in events.fields:
-        inner = events[name].fields
-        names.update(f"{name}.{field}" for field in inner)
-        if not inner:
-            names.add(name)
-    return frozenset(names)
-
-
 def has(events: Any, *names: str) -> bool:
     """Whether the events have all these columns, such as `has(events, "hlt_jets.area", "rho")`."""
     for name in names:
@@ -146,10 +134,17 @@ def has(events: Any, *names: str) -> bool:
 
 
 def scalar(events: Any, name: str) -> NDArray[Any]:
-    """An event-level column in its declared type, shape (n_events,)."""
+    """An event-level column in its declared type, shape (n_events,).
+
+    Raises:
+        BadFile: a weight is NaN or infinite: one would spoil every sum.
+    """
     if name not in events.fields:
         raise MissingColumn(f"the input has no '{name}'; it has {', '.join(sorted(events.fields))}")
     values = ak.to_numpy(events[name])
+    if name == "weight" and not np.isfinite(values).all():
+        first = int(np.flatnonzero(~np.isfinite(values))[0])
+        _refuse(events, name, values[first], first)
     declared = np.dtype(EVENT[name].dtype)
     if declared.kind == "f" and values.dtype.kind == "f" and values.dtype.itemsize > declared.itemsize:
         return np.asarray(values)
@@ -167,15 +162,20 @@ def flat(events: Any, collection: str, field: str) -> NDArray[Any]:
     if field in _KINEMATICS and not np.isfinite(values).all():
         first = int(np.flatnonzero(~np.isfinite(values))[0])
         counts = np.cumsum(ak.to_numpy(ak.num(jagged_field)))
-        index = int(np.searchsorted(counts, first, side="right"))
-        metadata = events.metadata or {}
-        entry = int(metadata.get("entrystart", 0)) + index
-        raise BadFile(
-            str(metadata.get("filename", "input")),
-            f"{collection}.{field} is {values[first]} in entry {entry}; finite numbers are expected. "
-            "The file is damaged or was made by a faulty job: make it again or leave it out",
+        _refuse(
+            events, f"{collection}.{field}", values[first], int(np.searchsorted(counts, first, side="right"))
         )
     return values
+
+
+def _refuse(events: Any, name: str, value: float, index: int) -> NoReturn:
+    """Complain of a column that is not finite in the event at `index`."""
+    metadata = events.metadata or {}
+    raise BadFile(
+        str(metadata.get("filename", "input")),
+        f"{name} is {value} in entry {int(metadata.get('entrystart', 0)) + index}; finite numbers are expected. "
+        "The file is damaged or was made by a faulty job: make it again or leave it out",
+    )
 
 
 def jagged(events: Any, collection: str, *fields: str) -> Jagged:

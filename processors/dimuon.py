@@ -4,7 +4,7 @@ Masses are computed in float64 from pT, eta, phi and the muon's known mass: a fl
 pT of 100 GeV by 1%, and the mass that trigger-level muons store is rounded, or plain noise.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import hist
 import numpy as np
@@ -50,8 +50,12 @@ class DimuonConfig(Config):
     eta_max: float = float("inf")
     barrel_eta: float = 0.9
     displaced_significance: float = 5.0
-    mass_range: tuple[float, float] = (0.2, 400.0)
+    mass_range: tuple[Annotated[float, Field(gt=0)], float] = (0.2, 400.0)
     mass_step: float = Field(default=0.0025, gt=0, lt=0.1)
+
+    def model_post_init(self, _context: Any) -> None:
+        if not self.mass_range[0] < self.mass_range[1]:
+            raise ValueError(f"mass_range is {self.mass_range}; expected its lower end first")
 
 
 class Pairs(NamedTuple):

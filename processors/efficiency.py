@@ -11,6 +11,7 @@ from typing import Any, Literal
 import hist
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from trila.processors import triggers
 from trila.processors.base import Columns, Output, Processor
@@ -62,10 +63,10 @@ class EfficiencyConfig(Config):
     match_radius: float = 0.2
     delta_phi_min: float = 2.7
     tag_eta_max: float = 1.3
-    pt_max: float = 1000.0
-    pt_bins: int = 500
-    mass_max: float = 2500.0
-    mass_bins: int = 500
+    pt_max: float = Field(default=1000.0, gt=0)
+    pt_bins: int = Field(default=500, gt=0)
+    mass_max: float = Field(default=2500.0, gt=0)
+    mass_bins: int = Field(default=500, gt=0)
 
 
 class EfficiencyProcessor(Processor):

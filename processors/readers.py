@@ -10,8 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import awkward as ak
+import numpy as np
 import uproot
 from coffea.nanoevents import NanoEventsFactory
+from numpy.typing import NDArray
 
 from trila.processors import formats
 from trila.processors.errors import BadFile, nearest
@@ -87,7 +90,9 @@ def _check_local(file: str) -> None:
         raise BadFile(file, "is empty (0 bytes); copy it again")
     with path.open("rb") as stream:
         header = stream.read(20)
-    if header[:4] != b"root" or len(header) < 20:
+    if header[:4] == b"root" and len(header) < 20:
+        raise BadFile(file, f"is truncated: {size} bytes, less than the header of a ROOT file; copy it again")
+    if header[:4] != b"root":
         raise BadFile(file, f"is not a ROOT file (it begins with {header[:4]!r}, expected b'root')")
     large = struct.unpack(">i", header[4:8])[0] >= 1_000_000
     end = struct.unpack(">q", header[12:20])[0] if large else struct.unpack(">i", header[12:16])[0]
@@ -267,13 +272,32 @@ def readable(file: str, tree: str, layout: Layout, start: int, stop: int) -> Non
     """Read the columns once more, plainly: after an error, tells a damaged file from a fault of the code.
 
     Raises:
-        BadFile: a branch cannot be read; names it.
+        BadFile: a branch cannot be read, or holds another number of objects than its collection; names it.
     """
     directory = _open(file)
+    counts: dict[str, NDArray[np.int64] | None] = {}
     for branch in _branches(layout):
         try:
-            directory[tree][branch].array(entry_start=start, entry_stop=stop)
+            counts[branch] = _counts(directory[tree][branch].array(entry_start=start, entry_stop=stop))
         except Exception as error:
             raise BadFile(
-                file, f"branch {branch} cannot be read in entries {start} to {stop}: {_one_line(error)}"
+                file,
+                f"branch {branch} cannot be read in entries {start} to {stop} ({_one_line(error)}); copy it again",
             ) from error
+    for column, (counter, *others) in layout.columns.items():
+        for branch in others if "." in column else ():
+            expected, found = counts[counter], counts[branch]
+            if expected is not None and found is not None and not np.array_equal(expected, found):
+                raise BadFile(
+                    file,
+                    f"branches {counter} and {branch} disagree on the number of objects in entries {start} to {stop}; "
+                    "copy it again",
+                )
+
+
+def _counts(array: Any) -> NDArray[np.int64] | None:
+    """Objects per event of a jagged branch, or what a branch of counts says; None for other columns."""
+    if array.ndim == 2:
+        return np.asarray(ak.to_numpy(ak.num(array, axis=1)), dtype=np.int64)
+    values = np.asarray(ak.to_numpy(array))
+    return values.astype(np.int64) if values.dtype.kind in "iu" else None

@@ -30,6 +30,7 @@ from trila.processors.selection import (
     EVENT_COLUMNS,
     EVENT_CUTS,
     Config,
+    Edges,
     EventConfig,
     EventSelection,
     JetVeto,
@@ -101,8 +102,8 @@ class ResponseConfig(Config):
     alpha_max: float | None = None
     identification: Literal["tight", "none"] = "tight"
     jet_veto: JetVeto | None = None
-    eta_edges: tuple[float, ...] = (-5.2, -3.0, -2.5, -1.9, -1.3, -0.65, 0.0, 0.65, 1.3, 1.9, 2.5, 3.0, 5.2)
-    pt_edges: tuple[float, ...] = tuple(float(x) for x in JET_PT_EDGES)
+    eta_edges: Edges = (-5.2, -3.0, -2.5, -1.9, -1.3, -0.65, 0.0, 0.65, 1.3, 1.9, 2.5, 3.0, 5.2)
+    pt_edges: Edges = tuple(float(x) for x in JET_PT_EDGES)
     response_bins: int = Field(default=600, ge=600)
     thinning: Thinning | None = None
 

@@ -117,6 +117,11 @@ class _Resolver:
         branch = self.name(source, expression)
         if branch not in self.types:
             return None
+        counter = f"n{source}"
+        if collection.where is None and counter in self.types:
+            return _Recipe(
+                (branch,), f"{_load(branch)},{_load(counter)},{_apply('content')}", self.types[branch]
+            )
         if collection.where is None:
             return _Recipe((branch,), f"{_load(branch)},!content", self.types[branch])
         codes = self.name(source, collection.where.branch)

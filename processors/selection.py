@@ -4,12 +4,13 @@ Certified luminosity blocks, events without trigger-level products, unphysical p
 triggers; generator and pile-up weights.
 """
 
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Annotated, Any, NamedTuple
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from trila.corrections import jets as jet_corrections
 from trila.corrections.lumi import LumiMask, certified
@@ -21,6 +22,7 @@ __all__ = [
     "EVENT_COLUMNS",
     "EVENT_CUTS",
     "Config",
+    "Edges",
     "EventConfig",
     "EventSelection",
     "JetVeto",
@@ -45,6 +47,16 @@ class Config(BaseModel):
     """Configuration: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) < 2 or not all(low < high for low, high in pairwise(values)):
+        raise ValueError("expected at least two numbers in ascending order")
+    return values
+
+
+#: Edges of a histogram's axis.
+Edges = Annotated[tuple[float, ...], AfterValidator(_ascending)]
 
 
 class WeightFile(Config):
@@ -96,13 +108,11 @@ class EventSelection(NamedTuple):
         stage: per event, the number of `EVENT_CUTS` passed after the first; `len(EVENT_CUTS) - 1` if all.
         passed: per event, whether all were.
         weight: per event, generator weight times pile-up weight; 1 in data.
-        generator_weight: per event.
     """
 
     stage: NDArray[np.int64]
     passed: NDArray[np.bool_]
     weight: NDArray[np.float64]
-    generator_weight: NDArray[np.float64]
 
 
 def is_data(events: Any) -> bool:
@@ -137,7 +147,6 @@ def select_events(events: Any, config: EventConfig) -> EventSelection:
     data = is_data(events)
     everything = np.ones(n, dtype=np.bool_)
     weight = np.ones(n) if data or not has(events, "weight") else scalar(events, "weight").astype(np.float64)
-    generator_weight = weight
 
     good_lumi = everything
     if data and config.lumi_mask is not None:
@@ -170,4 +179,4 @@ def select_events(events: Any, config: EventConfig) -> EventSelection:
     for cut in (good_lumi, _with_products(events), physical, fired):
         passed = passed & cut
         stage += passed
-    return EventSelection(stage, passed, weight, generator_weight)
+    return EventSelection(stage, passed, weight)

@@ -27,6 +27,19 @@ def _values(column: Any) -> NDArray[Any]:
     return np.asarray(ak.to_numpy(ak.flatten(array, axis=None)))
 
 
+def content(stack: Stack) -> None:
+    """A jagged column, the objects per event -> the column's entries, flat.
+
+    Raises:
+        ValueError: the column has other counts. In a damaged file, columns would shift against each other unseen.
+    """
+    counts = stack.pop()
+    column = ak.Array(stack.pop())
+    if not np.array_equal(ak.to_numpy(ak.num(column, axis=1)), ak.to_numpy(counts)):
+        raise ValueError("a column does not have as many entries as its collection has objects")
+    stack.append(_values(column))
+
+
 def scale(stack: Stack) -> None:
     """values, factor -> values * factor, in float64: a unit must not cost digits."""
     factor = float(stack.pop())
@@ -116,7 +129,7 @@ def index_bits(stack: Stack) -> None:
 
 
 _TRANSFORMS: tuple[Callable[[Stack], None], ...] = (
-    scale, fraction, total, first, count, offsets, select, select_offsets, constant, index_bits,
+    content, scale, fraction, total, first, count, offsets, select, select_offsets, constant, index_bits,
 )  # fmt: skip
 
 

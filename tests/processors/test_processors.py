@@ -198,11 +198,10 @@ def test_efficiency_needs_triggers_and_data_a_reference(data_dir: Path, jets_sam
     info = readers.inspect(str(data_dir / "cms/scouting_nano.root"))
     with pytest.raises(InputError, match="no trigger to measure: the input has 0 trigger decisions"):
         used_columns(EfficiencyProcessor(), frozenset(info.layout.columns))
+    info = readers.inspect(str(jets_sample / "jets_000.root"))
+    misspelt = EfficiencyProcessor(EfficiencyConfig(triggers=("HLT_PFJet14",)))
     with pytest.raises(UnknownName, match="unknown trigger 'HLT_PFJet14'; did you mean HLT_PFJet140"):
-        info = readers.inspect(str(jets_sample / "jets_000.root"))
-        used_columns(
-            EfficiencyProcessor(EfficiencyConfig(triggers=("HLT_PFJet14",))), frozenset(info.layout.columns)
-        )
+        used_columns(misspelt, frozenset(info.layout.columns))
 
 
 def correction(path: Path) -> str:
