@@ -156,7 +156,10 @@ class DimuonProcessor(Processor):
             optional += [f"dimuon_vertices.{f}" for f in ("x", "y", "x_error", "y_error")]
         for trigger in self.events.triggers:
             optional += triggers.columns_of(trigger, available)
-        return Columns(tuple((f"{collection}.{f}",) for f in ("pt", "eta", "phi", "charge")), tuple(optional))
+        required: list[tuple[str, ...]] = [(f"{collection}.{f}",) for f in ("pt", "eta", "phi", "charge")]
+        if self.config.collection == "auto" and not available & {"hlt_muons.charge", "offline_muons.charge"}:
+            required = [("hlt_muons.charge", "offline_muons.charge")]
+        return Columns(tuple(required), tuple(optional))
 
     def process(self, events: Any) -> Output:
         """Histograms and cutflow of one chunk."""

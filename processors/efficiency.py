@@ -141,7 +141,7 @@ class EfficiencyProcessor(Processor):
         )
         jets = jagged(events, collection, *_P4, *ID_FIELDS)
         good = tight_jet_id(jets) if config.identification == "tight" else np.ones(len(jets.pt), np.bool_)
-        hlt = jagged(events, "hlt_jets", *_P4) if has(events, "hlt_jets.pt") else None
+        hlt = jagged(events, "hlt_jets", *_P4) if has(events, *(f"hlt_jets.{f}" for f in _P4)) else None
 
         everywhere = np.ones(len(selected.passed), np.bool_)
         system = wide_jets(

@@ -154,6 +154,31 @@ class Format(_Table):
         """Whether a file with these branches may be of this format."""
         return any(_any_match(branches, pattern) for pattern in self.detect)
 
+    def mentioned(self, branches: Collection[str]) -> set[str]:
+        """Those of a file's branches that the table may refer to."""
+        prefixes = tuple(
+            part
+            for table in self.collections.values()
+            for source in table.source
+            for part in (source, f"n{source}")
+        )
+        named = {
+            text
+            for alternatives in self.events.values()
+            for expression in alternatives
+            for text in (
+                [expression] if isinstance(expression, str) else [expression.first, expression.count]
+            )
+        }
+        named |= {
+            text[1:]
+            for table in self.collections.values()
+            for alternatives in table.fields.values()
+            for text in alternatives
+            if isinstance(text, str) and text.startswith("=")
+        }
+        return {name for name in branches if name in named or name.startswith(prefixes)}
+
     def with_sources(self, sources: dict[str, str]) -> "Format":
         """The format with other branch prefixes for some collections.
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from trila.processors import formats
 from trila.processors.errors import BadFile, nearest
 from trila.processors.formats import Format
-from trila.processors.schema import canonical_schema, resolve
+from trila.processors.schema import BranchType, canonical_schema, resolve
 
 __all__ = ["FileInfo", "Layout", "inspect", "is_remote", "read", "readable"]
 
@@ -147,8 +147,8 @@ def _tree_name(directory: Any, file: str, wanted: str | None) -> str:
     raise BadFile(file, f"has no tree {expected}; it has {', '.join(map(repr, trees)) or 'no tree at all'}")
 
 
-def _numpy_type(branch: Any) -> str | None:
-    """NumPy's name of the numbers in a branch, flat or jagged once; None for anything else."""
+def _branch_type(branch: Any) -> BranchType | None:
+    """The numbers in a branch, flat or jagged once; None for anything else."""
     if isinstance(branch, uproot.behaviors.RNTuple.HasFields):
         form = branch.to_akform()[0].contents[0]
     else:
@@ -156,20 +156,19 @@ def _numpy_type(branch: Any) -> str | None:
             form = branch.interpretation.awkward_form(None)
         except (uproot.interpretation.objects.CannotBeAwkward, NotImplementedError):
             return None
-    form = form.content if form.is_list and form.purelist_depth == 2 else form
+    jagged = bool(form.is_list and form.purelist_depth == 2)
+    form = form.content if jagged else form
     primitive = getattr(form, "primitive", None)
-    return str(primitive) if primitive is not None and form.inner_shape == () else None
+    return BranchType(str(primitive), jagged) if primitive is not None and form.inner_shape == () else None
 
 
-def _wanted_types(tree: Any, table: Format) -> dict[str, str]:
-    """Types of the branches; reading those of thousands of trigger bits would take seconds, and they are bool."""
-
+def _wanted_types(tree: Any, table: Format) -> dict[str, BranchType]:
+    """Types of the branches that the format names; those of thousands of trigger bits would take seconds to read."""
     names = set(tree.keys())
     bits = {name for pattern in table.triggers for name in fnmatch.filter(names, pattern)}
-    types = dict.fromkeys(bits, "bool")
-    resolved = resolve(table, dict.fromkeys(names, "float32"))
-    for name in {branch for branches in resolved.branches.values() for branch in branches} - bits:
-        kind = _numpy_type(tree[name])
+    types = {name: BranchType("bool", False) for name in bits}
+    for name in table.mentioned(names) - bits:
+        kind = _branch_type(tree[name])
         if kind is not None:
             types[name] = kind
     return types
@@ -282,7 +281,7 @@ def readable(file: str, tree: str, layout: Layout, start: int, stop: int) -> Non
         except Exception as error:
             raise BadFile(
                 file,
-                f"branch {branch} cannot be read in entries {start} to {stop} ({_one_line(error)}); copy it again",
+                f"branch {branch} cannot be read in entries {start} to {stop}: {_one_line(error)}; copy it again",
             ) from error
     for column, (counter, *others) in layout.columns.items():
         for branch in others if "." in column else ():

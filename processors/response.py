@@ -6,6 +6,7 @@ bins and the steep spectrum turns that into a bias of up to several percent. Imb
 same probe is compared in two reconstructions, and so does not call for a cut on further jets.
 """
 
+from collections.abc import Collection
 from typing import Any, Literal, NamedTuple
 
 import hist
@@ -137,9 +138,11 @@ class ResponseProcessor(Processor):
 
     def columns(self, available: frozenset[str]) -> Columns:
         """HLT jets and one reference are required; identification, pile-up, area and event identity are optional."""
-        reference = {"auto": ("offline_jets", "gen_jets"), "offline": ("offline_jets",), "gen": ("gen_jets",)}
         required: list[tuple[str, ...]] = [(f"hlt_jets.{f}",) for f in _P4]
-        required += [tuple(f"{c}.{f}" for c in reference[self.config.reference]) for f in _P4]
+        if self.config.reference == "auto" and not available & {"offline_jets.pt", "gen_jets.pt"}:
+            required += [("offline_jets.pt", "gen_jets.pt")]
+        else:
+            required += [(f"{self._reference(available)}.{f}",) for f in _P4]
         optional = [*EVENT_COLUMNS, "hlt_jets.area", "hlt_jets.raw_factor", "offline_jets.raw_factor"]
         optional += [f"{c}.{f}" for c in ("offline_jets", "gen_jets") for f in _P4]
         if self.config.identification != "none":
@@ -170,9 +173,9 @@ class ResponseProcessor(Processor):
             )
         return 0.0
 
-    def _reference(self, events: Any) -> str:
+    def _reference(self, available: Collection[str]) -> str:
         if self.config.reference == "auto":
-            return "offline_jets" if has(events, "offline_jets.pt") else "gen_jets"
+            return "offline_jets" if "offline_jets.pt" in available else "gen_jets"
         return f"{self.config.reference}_jets"
 
     def process(self, events: Any) -> Output:
@@ -185,7 +188,7 @@ class ResponseProcessor(Processor):
         )
         extra = ("area", "raw_factor") if self.pairs else ()
         hlt = jagged(events, "hlt_jets", *_P4, *extra)
-        collection = self._reference(events)
+        collection = self._reference(["offline_jets.pt"] if has(events, "offline_jets.pt") else [])
         reference = jagged(events, collection, *_P4, *extra, *ID_FIELDS)
         to_reference, to_hlt = mutual_nearest(hlt, reference, config.match_radius)
         jets = _Jets(hlt, reference, to_hlt, to_reference)
@@ -286,11 +289,11 @@ class ResponseProcessor(Processor):
         Returns:
             Particle-level pT of each reference jet, 0 where it has no partner; None without particle-level jets.
         """
-        if not has(events, "gen_jets.pt"):
+        if not has(events, *(f"gen_jets.{f}" for f in _P4)):
             del histograms["hlt_gen"], histograms["offline_gen"]
             return None
         measured = {"hlt_gen": hlt}
-        if has(events, "offline_jets.pt"):
+        if has(events, *(f"offline_jets.{f}" for f in _P4)):
             offline = collection == "offline_jets"
             measured["offline_gen"] = reference if offline else jagged(events, "offline_jets", *_P4)
         else:

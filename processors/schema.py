@@ -18,7 +18,7 @@ from trila.processors import transforms
 from trila.processors.columns import COLLECTIONS, EVENT, TRIGGERS, Column
 from trila.processors.formats import Alternatives, CollectionTable, Format, Operation
 
-__all__ = ["Resolved", "canonical_schema", "resolve"]
+__all__ = ["BranchType", "Resolved", "canonical_schema", "resolve"]
 
 Form = dict[str, Any]
 
@@ -29,6 +29,13 @@ class _Recipe(NamedTuple):
     branches: tuple[str, ...]
     key: str
     primitive: str
+
+
+class BranchType(NamedTuple):
+    """What a branch holds: NumPy's name of its numbers, and whether there is any number of them an event."""
+
+    primitive: str
+    jagged: bool
 
 
 class Resolved(NamedTuple):
@@ -52,11 +59,12 @@ def _apply(name: str) -> str:
 
 
 class _Resolver:
-    """Resolves expressions against a file's branches. `types` gives NumPy's name of a branch's (inner) type."""
+    """Resolves expressions against a file's branches; one of another shape than is needed counts as missing."""
 
-    def __init__(self, table: Format, types: Mapping[str, str]) -> None:
+    def __init__(self, table: Format, types: Mapping[str, BranchType]) -> None:
         self.table = table
-        self.types = types
+        self.flat = {name: kind.primitive for name, kind in types.items() if not kind.jagged}
+        self.jagged = {name: kind.primitive for name, kind in types.items() if kind.jagged}
 
     def _scaled(self, recipe: _Recipe, column: Column) -> _Recipe:
         if column.unit == "GeV" and self.table.energy_unit == "MeV":
@@ -66,13 +74,13 @@ class _Resolver:
     def event(self, alternatives: Alternatives, column: Column) -> _Recipe | None:
         for expression in alternatives:
             if isinstance(expression, str):
-                if expression in self.types:
-                    recipe = _Recipe((expression,), _load(expression), self.types[expression])
+                if expression in self.flat:
+                    recipe = _Recipe((expression,), _load(expression), self.flat[expression])
                     return self._scaled(recipe, column)
             elif expression.kind in ("first", "count"):
                 branch = str(expression.first or expression.count)
-                if branch in self.types:
-                    primitive = "int32" if expression.kind == "count" else self.types[branch]
+                if branch in self.jagged:
+                    primitive = "int32" if expression.kind == "count" else self.jagged[branch]
                     key = f"{_load(branch)},{_apply(expression.kind)}"
                     return self._scaled(_Recipe((branch,), key, primitive), column)
         return None
@@ -81,7 +89,7 @@ class _Resolver:
         """The first prefix for which the collection's leading field (pt, or x of a vertex) can be made."""
         leading = next(iter(collection.fields.values()))
         for source in collection.source:
-            if any(isinstance(e, str) and self.name(source, e) in self.types for e in leading):
+            if any(isinstance(e, str) and self.name(source, e) in self.jagged for e in leading):
                 return source
         return None
 
@@ -96,10 +104,10 @@ class _Resolver:
             branch = self.name(source, collection.where.branch)
             return branch, f"{_load(branch)},{collection.where.equals},{_apply('select_offsets')}"
         counter = f"n{source}"
-        if counter in self.types:
+        if counter in self.flat:
             return counter, f"{_load(counter)},!counts2offsets"
         leading = next(iter(collection.fields.values()))
-        branch = next(b for e in leading if isinstance(e, str) and (b := self.name(source, e)) in self.types)
+        branch = next(b for e in leading if isinstance(e, str) and (b := self.name(source, e)) in self.jagged)
         return branch, f"{_load(branch)},{_apply('offsets')}"
 
     def field(self, source: str, collection: CollectionTable, field: str, column: Column) -> _Recipe | None:
@@ -115,18 +123,20 @@ class _Resolver:
 
     def _branch(self, source: str, collection: CollectionTable, expression: str) -> _Recipe | None:
         branch = self.name(source, expression)
-        if branch not in self.types:
+        if branch not in self.jagged:
             return None
         counter = f"n{source}"
-        if collection.where is None and counter in self.types:
+        if collection.where is None and counter in self.flat:
             return _Recipe(
-                (branch,), f"{_load(branch)},{_load(counter)},{_apply('content')}", self.types[branch]
+                (branch,), f"{_load(branch)},{_load(counter)},{_apply('content')}", self.jagged[branch]
             )
         if collection.where is None:
-            return _Recipe((branch,), f"{_load(branch)},!content", self.types[branch])
+            return _Recipe((branch,), f"{_load(branch)},!content", self.jagged[branch])
         codes = self.name(source, collection.where.branch)
+        if codes not in self.jagged:
+            return None
         key = f"{_load(branch)},{_load(codes)},{collection.where.equals},{_apply('select')}"
-        return _Recipe((branch, codes), key, self.types[branch])
+        return _Recipe((branch, codes), key, self.jagged[branch])
 
     def _operation(self, source: str, collection: CollectionTable, operation: Operation) -> _Recipe | None:
         if operation.constant is not None:
@@ -134,14 +144,14 @@ class _Resolver:
             return _Recipe((branch,), f"{key},{operation.constant},{_apply('constant')}", "float32")
         given = operation.index_bits or operation.sum or operation.fraction or ()
         names = [self.name(source, suffix) for suffix in given]
-        present = [name for name in names if name in self.types]
+        present = [name for name in names if name in self.jagged]
         if not present:
             return None
         if operation.index_bits is not None:
             if len(present) < len(names):
                 return None
             return _Recipe(tuple(names), f"{','.join(map(_load, names))},{_apply('index_bits')}", "uint64")
-        integers = all(np.dtype(self.types[name]).kind in "iub" for name in present)
+        integers = all(np.dtype(self.jagged[name]).kind in "iub" for name in present)
         key = f"{','.join(map(_load, present))},{len(present)},{_apply('total')}"
         if operation.sum is not None:
             return _Recipe(tuple(present), key, "int32" if integers else "float32")
@@ -153,16 +163,16 @@ class _Resolver:
 
     def triggers(self) -> list[str]:
         return sorted(
-            name for pattern in self.table.triggers for name in fnmatch.filter(self.types, pattern)
-            if self.types[name] in ("bool", "int8", "uint8", "int32")
+            name for pattern in self.table.triggers for name in fnmatch.filter(self.flat, pattern)
+            if self.flat[name] in ("bool", "int8", "uint8", "int32")
         )  # fmt: skip
 
 
-def resolve(table: Format, types: Mapping[str, str]) -> Resolved:
+def resolve(table: Format, types: Mapping[str, BranchType]) -> Resolved:
     """Which canonical columns a file with these branches gives, and from what.
 
     Args:
-        types: branch to NumPy's name of its (inner) type.
+        types: of the branches.
     """
     resolver = _Resolver(table, types)
     branches: dict[str, tuple[str, ...]] = {}
@@ -206,11 +216,13 @@ def _record(name: str, fields: Mapping[str, Form], record: str) -> Form:
     }
 
 
-def _inner_type(form: Form) -> str | None:
-    """NumPy's name of a branch's numbers: flat or jagged once; None for what the canonical event cannot hold."""
-    if form["class"].startswith("ListOffset"):
-        form = form["content"]
-    return str(form["primitive"]) if form["class"] == "NumpyArray" and not form.get("inner_shape") else None
+def _branch_type(form: Form) -> BranchType | None:
+    """What a branch holds, from its form; None for what the canonical event cannot hold."""
+    jagged = form["class"].startswith("ListOffset")
+    form = form["content"] if jagged else form
+    if form["class"] != "NumpyArray" or form.get("inner_shape"):
+        return None
+    return BranchType(str(form["primitive"]), jagged)
 
 
 class CanonicalSchema(BaseSchema):
@@ -222,7 +234,7 @@ class CanonicalSchema(BaseSchema):
         super().__init__(base_form)
         transforms.register()
         forms = dict(zip(self._form["fields"], self._form["contents"], strict=True))
-        types = {name: t for name, form in forms.items() if (t := _inner_type(form)) is not None}
+        types = {name: t for name, form in forms.items() if (t := _branch_type(form)) is not None}
         resolver = _Resolver(self.table, types)
         contents: dict[str, Form] = {}
         for name, alternatives in self.table.events.items():
@@ -233,7 +245,7 @@ class CanonicalSchema(BaseSchema):
             source = resolver.source(collection)
             if source is not None:
                 contents[name] = self._collection(resolver, name, source, collection)
-        decisions = {t: _numpy_form(types[t], _load(t)) for t in resolver.triggers()}
+        decisions = {t: _numpy_form(types[t].primitive, _load(t)) for t in resolver.triggers()}
         if decisions:
             contents[TRIGGERS] = _record(TRIGGERS, decisions, "NanoCollection")
         self._form["fields"] = list(contents)

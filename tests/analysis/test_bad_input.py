@@ -32,6 +32,7 @@ from typer.testing import CliRunner
 from trila.analysis import cli
 
 Branches = dict[str, Any]
+Histograms = dict[str, Any]
 
 EVENTS = 400  # of good_a.root, in four baskets
 BASKET = 100
@@ -183,7 +184,7 @@ def place(tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 # ---- results
 
 
-def histograms(result: str | Path) -> dict[str, hist.Hist[Any]]:
+def histograms(result: str | Path) -> Histograms:
     with zipfile.ZipFile(Path(result) / "histograms.zip") as archive:
         names = [name.removesuffix(".json") for name in archive.namelist() if name.endswith(".json")]
         return {name: hist.Hist(uhi.io.zip.read(archive, name)) for name in names}

@@ -36,6 +36,7 @@ from trila.analysis import cli
 from trila.analysis.simulation import simulate
 
 Branches = dict[str, Any]
+Histograms = dict[str, Any]
 
 EVENTS = 20_000
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -54,14 +55,14 @@ def trila(*arguments: object) -> Done:
     return Done(done.exit_code, done.stdout, done.stderr)
 
 
-def ran(*arguments: object, result: str = "result") -> dict[str, hist.Hist[Any]]:
+def ran(*arguments: object, result: str = "result") -> Histograms:
     """The histograms of a run that must succeed."""
     done = trila("run", *arguments, "-o", result)
     assert done.code == 0, done.stderr
     return histograms(result)
 
 
-def histograms(result: str | Path) -> dict[str, hist.Hist[Any]]:
+def histograms(result: str | Path) -> Histograms:
     with zipfile.ZipFile(Path(result) / "histograms.zip") as archive:
         names = [name.removesuffix(".json") for name in archive.namelist() if name.endswith(".json")]
         return {name: hist.Hist(uhi.io.zip.read(archive, name)) for name in names}
@@ -71,7 +72,7 @@ def read(file: str, result: str = "result") -> Any:
     return json.loads((Path(result) / file).read_text())
 
 
-def equal(ours: dict[str, hist.Hist[Any]], theirs: dict[str, hist.Hist[Any]]) -> None:
+def equal(ours: Histograms, theirs: Histograms) -> None:
     assert ours.keys() == theirs.keys()
     assert any(h.view(flow=True)["value"].any() for h in theirs.values())
     for name, histogram in ours.items():

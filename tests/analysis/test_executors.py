@@ -29,12 +29,15 @@ import uhi.io.zip
 import uproot
 from typer.testing import CliRunner
 
+from trila import __version__
 from trila.analysis import cli, cluster, steps
 from trila.analysis.simulation import Kind, simulate
 from trila.corrections.jets import CorrectionError
 from trila.corrections.lumi import LumiMaskError
 from trila.processors.errors import BadFile, InputError, MissingColumn, unknown_name
 from trila.processors.partial import ProcessorError
+
+Histograms = dict[str, Any]
 
 EVENTS = 12_000
 CHUNKS = (1000, 7777, 10**6)
@@ -99,7 +102,7 @@ def references(samples: Samples) -> dict[Kind, Path]:
     return results
 
 
-def histograms(result: Path) -> dict[str, hist.Hist[Any]]:
+def histograms(result: Path) -> Histograms:
     with zipfile.ZipFile(result / "histograms.zip") as archive:
         names = [name.removesuffix(".json") for name in archive.namelist() if name.endswith(".json")]
         return {name: hist.Hist(uhi.io.zip.read(archive, name)) for name in names}
@@ -304,8 +307,8 @@ def test_module_beside_the_files_reaches_the_processes(samples: Samples, tmp_pat
     assert done.code == 0, done.stderr
     assert done.stderr == ""
     counts = histograms(tmp_path / "result")["Counts.x"]
-    assert counts[150j].value == EVENTS  # type: ignore[union-attr]
-    assert counts.sum(flow=True).value == EVENTS  # type: ignore[union-attr]
+    assert counts[150j].value == EVENTS
+    assert counts.sum(flow=True).value == EVENTS
 
 
 @pytest.mark.slow
@@ -390,6 +393,18 @@ def test_cluster_does_not_matter(
 
 
 @pytest.mark.slow
+def test_command_on_a_cluster(
+    samples: Samples, references: dict[Kind, Path], tmp_path: Path, scheduler: str
+) -> None:
+    """Silent, as a run without a cluster."""
+    files = samples.glob("dijet", 3)
+    done = command("run", "dijet", files, "-o", "result", "--scheduler", scheduler, folder=tmp_path)
+    assert done.code == 0, done.stderr
+    assert done.stderr == ""
+    agree(tmp_path / "result", references["dijet"], 0.0)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jets", "dijet"])
 def test_bad_files_are_skipped_on_a_cluster(
     kind: Kind, samples: Samples, tmp_path: Path, scheduler: str
@@ -460,7 +475,7 @@ def test_processor_that_fails_on_a_cluster_is_the_codes_fault(
         "run", "mine_on_cluster:Counts", samples.glob("dijet", 3), "-o", "result", "--scheduler", scheduler
     )
     assert done.code == 0, done.stderr
-    assert histograms(Path("result"))["Counts.x"].sum(flow=True).value == EVENTS  # type: ignore[union-attr]
+    assert histograms(Path("result"))["Counts.x"].sum(flow=True).value == EVENTS
 
 
 @pytest.mark.slow
@@ -484,7 +499,7 @@ def test_work_that_is_still_going_on_does_not_bring_a_failed_run_back(
 def test_cluster_with_another_version_is_refused(
     samples: Samples, tmp_path: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = cluster.__version__
+    here = __version__
     monkeypatch.setattr(cluster, "__version__", "99.0")
     done = trila(
         "run", "dijet", samples.glob("dijet", 1), "-o", tmp_path / "result", "--scheduler", scheduler
