@@ -95,20 +95,17 @@ def _reported(debug: bool) -> Iterator[None]:
         yield
     except typer.Exit:
         raise
-    except (InputError, CorrectionError, LumiMaskError) as error:
-        if debug:
-            raise
-        err.print(f"[bold red]error:[/] {_escaped(error)}")
-        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         err.print("interrupted")
         raise typer.Exit(130) from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (the last resort: no traceback for users)
         if debug:
-            raise
-        err.print(
-            f"[bold red]internal error:[/] {type(error).__name__}: {_escaped(error)} (--debug shows where)"
-        )
+            err.print_exception()
+        if isinstance(error, (InputError, CorrectionError, LumiMaskError)):
+            err.print(f"[bold red]error:[/] {_escaped(error)}")
+            raise typer.Exit(2) from None
+        hint = "" if debug else " (--debug shows where)"
+        err.print(f"[bold red]internal error:[/] {type(error).__name__}: {_escaped(error)}{hint}")
         raise typer.Exit(1) from None
 
 

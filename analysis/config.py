@@ -19,12 +19,12 @@ Every section may be left out; a key that is not known is an error.
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError
 
 from trila.corrections.lumi import load_mask
 from trila.processors.dijet import DijetConfig
 from trila.processors.dimuon import DimuonConfig
+from trila.processors.documents import read_yaml
 from trila.processors.efficiency import EfficiencyConfig
 from trila.processors.errors import InputError
 from trila.processors.formats import validation_message
@@ -64,12 +64,7 @@ def load_config(path: str | Path | None) -> RunConfig:
     """
     if path is None:
         return RunConfig()
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise InputError(f"configuration {path} cannot be read: {error.strerror}; check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"configuration {path} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, "configuration")
     if content is not None and not isinstance(content, dict):
         raise InputError(
             f"configuration {path} is a {type(content).__name__}; expected sections such as 'response:'"

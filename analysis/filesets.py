@@ -15,9 +15,9 @@ import glob
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError
 
+from trila.processors.documents import read_yaml
 from trila.processors.errors import InputError, nearest
 from trila.processors.formats import validation_message
 from trila.processors.readers import is_remote
@@ -39,7 +39,7 @@ class Dataset(Config):
 
     files: tuple[str, ...] = Field(min_length=1)
     is_data: bool | None = None
-    cross_section: float | None = Field(default=None, gt=0)
+    cross_section: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     era: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
@@ -74,20 +74,25 @@ def datasets(inputs: list[str]) -> dict[str, Dataset]:
     return found
 
 
-def _expand(item: str, folder: Path | None = None) -> list[str]:
+def _expand(item: str, folder: Path | None = None, *, inside: str = "") -> list[str]:
+    """Files that an argument, or a line of the list `inside`, stands for; relative to `folder`."""
     if is_remote(item):
         return [item]
     path = str(folder / item) if folder is not None else item
     if Path(item).suffix == ".txt":
+        if inside:
+            raise InputError(f"file list {inside} names another list, {item}; name ROOT files")
         try:
             lines = Path(path).read_text().splitlines()
         except OSError as error:
             raise InputError(f"file list {path} cannot be read: {error.strerror}; check the path") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"file list {path} is not text; expected one path or URL a line") from error
         names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         if not names:
             raise InputError(f"file list {path} names no file; expected one path or URL a line")
-        return [file for name in names for file in _expand(name, Path(path).parent)]
-    if any(c in item for c in "*?["):
+        return [file for name in names for file in _expand(name, Path(path).parent, inside=path)]
+    if any(c in item for c in "*?[") and not Path(path).exists():
         files = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
         if not files:
             near = Path(path).parent
@@ -102,12 +107,7 @@ def _expand(item: str, folder: Path | None = None) -> list[str]:
 
 
 def _fileset(path: str) -> dict[str, Dataset]:
-    try:
-        content = yaml.safe_load(Path(path).read_text())  # JSON is YAML
-    except OSError as error:
-        raise InputError(f"fileset {path} cannot be read: {error.strerror}; check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"fileset {path} is not YAML or JSON: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, "fileset")  # JSON is YAML
     if not isinstance(content, dict) or not content:
         raise InputError(f"fileset {path} holds no datasets; expected 'name: {{files: [...]}}'")
     found = {}

@@ -91,7 +91,7 @@ def plan(
             except BadFile as error:
                 bad[file] = error
             progress(1)
-        odd = {error.file: error for error in _odd_ones(name, infos[name])}
+        odd = {error.file: error for error in _odd_ones(name, dataset, infos[name])}
         bad |= odd
         infos[name] = [item for item in infos[name] if item[0] not in odd]
     if bad and not skip_bad_files:
@@ -152,12 +152,22 @@ def _missing(processor: str, columns: str, info: FileInfo) -> str:
     return f"processor '{processor}' needs {columns}{looked}, which is missing{hint}"
 
 
-def _odd_ones(dataset: str, infos: list[tuple[str, FileInfo, frozenset[str]]]) -> list[BadFile]:
-    """Files that lack columns which most others of their dataset have: adding them up would mix two selections.
+def _odd_ones(
+    name: str, dataset: Dataset, infos: list[tuple[str, FileInfo, frozenset[str]]]
+) -> list[BadFile]:
+    """Files that differ from most others of their dataset: adding them up would mix two selections.
+
+    In columns used, in the branches that collections are made of, or in being simulation.
 
     Trigger decisions come and go with the menu; those that a processor was told to use are asked for file by file.
     """
-    kinds = [frozenset(c for c in used if not c.startswith("triggers.")) for _, _, used in infos]
+    kinds = []
+    for _, info, used in infos:
+        columns = {c for c in used if not c.startswith("triggers.")}
+        collections = {c.split(".")[0] for c in columns if "." in c}
+        columns |= {f"{c} from {source}" for c, source in info.layout.sources.items() if c in collections}
+        simulated = dataset.is_data is None and _is_simulation(info)
+        kinds.append(frozenset(columns | ({"simulation (weights or gen_jets)"} if simulated else set())))
     if len(set(kinds)) < 2:
         return []
     usual = Counter(kinds).most_common(1)[0][0]
@@ -165,22 +175,21 @@ def _odd_ones(dataset: str, infos: list[tuple[str, FileInfo, frozenset[str]]]) -
     for (file, _, _), kind in zip(infos, kinds, strict=True):
         if kind != usual:
             differs = [f"lacks {', '.join(sorted(usual - kind))}"] if usual - kind else []
-            differs += [f"has {', '.join(sorted(kind - usual))} besides"] if kind - usual else []
-            errors.append(
-                BadFile(
-                    file,
-                    f"{' and '.join(differs)}, unlike the other files of '{dataset}'; make it its own dataset",
-                )
-            )
+            differs += [f"has {', '.join(sorted(kind - usual))}"] if kind - usual else []
+            reason = f"{' and '.join(differs)}, unlike the other files of '{name}'; make it its own dataset"
+            errors.append(BadFile(file, reason))
     return errors
 
 
 def _metadata(dataset: Dataset, infos: list[tuple[str, FileInfo, frozenset[str]]]) -> dict[str, Any]:
     is_data = dataset.is_data
     if is_data is None and infos:
-        columns = infos[0][1].layout.columns
-        is_data = not ("weight" in columns or "gen_jets.pt" in columns)
+        is_data = not _is_simulation(infos[0][1])
     return {**dataset.metadata, "is_data": is_data, "cross_section": dataset.cross_section}
+
+
+def _is_simulation(info: FileInfo) -> bool:
+    return "weight" in info.layout.columns or "gen_jets.pt" in info.layout.columns
 
 
 def _complaint(errors: list[BadFile], files: int) -> InputError:

@@ -28,7 +28,7 @@ __all__ = [
 
 FORMAT_VERSION = 1
 _BUILDING = ".building"
-_PRODUCTS = ("histograms.zip", "cutflow.json", "manifest.json", "luminosity_blocks.json", "pairs")
+_PRODUCTS = ("histograms.zip", "manifest.json", "cutflow.json", "luminosity_blocks.json", "pairs")
 _PACKAGES = (
     "awkward", "boost-histogram", "coffea", "correctionlib", "dask", "distributed", "hist", "mplhep", "numba", "numpy",
     "pyarrow", "trila", "uhi", "uproot",
@@ -77,8 +77,7 @@ def write_json(path: Path, content: Any) -> None:
 def building(path: Path) -> Iterator[Path]:
     """A folder inside RESULT to make a new result in; it is gone when the context ends.
 
-    An earlier result loses its histograms and manifest first of all, so that a run that fails does not leave them in
-    its place.
+    An earlier result goes first of all, so that a run that fails does not leave it in its place.
 
     Raises:
         InputError: the path is a file, or a folder with something else in it, or cannot be written.
@@ -87,16 +86,16 @@ def building(path: Path) -> Iterator[Path]:
         raise InputError(f"{path} is a file; give a folder for the result")
     existed = path.is_dir()
     if existed:
-        others = sorted({entry.name for entry in path.iterdir()} - {*_PRODUCTS, _BUILDING})
-        if others:
+        others = sorted({entry.name for entry in path.iterdir()} - {_BUILDING})
+        if others and not (_is_result(path) and set(others) <= set(_PRODUCTS)):
             raise InputError(
                 f"{path} is not empty and is no earlier result ({others[0]}, ...); give another folder"
             )
     folder = path / _BUILDING
     try:
-        for name in ("histograms.zip", "manifest.json"):
-            (path / name).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        for name in (*_PRODUCTS, _BUILDING):
+            target = path / name
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
         folder.mkdir(parents=True)
     except OSError as error:
         raise InputError(
@@ -108,6 +107,14 @@ def building(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if not existed and not any(path.iterdir()):
             path.rmdir()
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and {"trila", "format_version"} <= manifest.keys()
 
 
 def write(result: Result, folder: Path, *, blocks: Iterable[int] | None, parts: Iterable[Path]) -> None:
@@ -133,9 +140,6 @@ def write(result: Result, folder: Path, *, blocks: Iterable[int] | None, parts: 
         ) as archive:
             for name in sorted(result.histograms):
                 uhi.io.zip.write(archive, name, result.histograms[name])
-        for name in _PRODUCTS:
-            target = result.path / name
-            shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
         for name in (*_PRODUCTS[1:], _PRODUCTS[0]):
             if (folder / name).exists():
                 (folder / name).replace(result.path / name)

@@ -92,7 +92,7 @@ def make_processor(name: str, config: RunConfig, *, pairs: bool = True) -> Any:
         try:
             module = importlib.import_module(module_name)
             made = getattr(module, class_name)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError) as error:
             raise InputError(
                 f"processor {name} cannot be imported: {error}; the module must be importable here"
             ) from error
@@ -152,6 +152,12 @@ def run(
     settings = with_options(load_config(config), lumi_mask=lumi_mask, corrections=corrections)
     names = list(dict.fromkeys(processors))
     made = [make_processor(name, settings, pairs=pairs) for name in names]
+    titles = [getattr(processor, "name", type(processor).__name__) for processor in made]
+    for title in titles:
+        if titles.count(title) > 1:
+            raise InputError(
+                f"two processors are called '{title}', and so would be their histograms; rename one"
+            )
     fileset = datasets(list(files))
     table = formats.load(format) if format else None
     path = Path(result)
@@ -195,14 +201,19 @@ def _check_mixture(fileset: dict[str, Dataset], planned: Plan) -> None:
     Raises:
         InputError: data together with simulation, or several simulated samples of unknown cross section.
     """
-    data = {name: bool(metadata["is_data"]) for name, metadata in planned.metadata.items()}
+    read = {item.dataset for item in planned.inputs if item.info is not None}
+    data = {name: bool(metadata["is_data"]) for name, metadata in planned.metadata.items() if name in read}
+    for name in [n for n, is_data in data.items() if is_data and fileset[n].cross_section is not None]:
+        raise InputError(
+            f"'{name}' is data and has a cross_section; counted events are not scaled: leave it out"
+        )
     if len(set(data.values())) > 1:
         example = next(n for n, d in data.items() if d), next(n for n, d in data.items() if not d)
         raise InputError(
             f"'{example[0]}' is data and '{example[1]}' is simulation; their sum means nothing: run them into two results"
         )
-    unknown = [n for n, d in fileset.items() if d.cross_section is None]
-    if len(fileset) > 1 and not any(data.values()) and unknown:
+    unknown = [n for n in data if fileset[n].cross_section is None]
+    if len(data) > 1 and not any(data.values()) and unknown:
         raise InputError(
             f"simulated dataset '{unknown[0]}' has no cross_section, so it cannot be added to the others; "
             "give it in the fileset (pb)"

@@ -4,12 +4,16 @@ A mask maps a run number to closed ranges of luminosity blocks: `{"297050": [[12
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LumiMask", "LumiMaskError", "blocks", "certified", "load_mask"]
+__all__ = ["LumiMask", "LumiMaskError", "blocks", "certified", "check_mask", "load_mask"]
+
+_EXPECTED = 'expected {"run": [[first, last], ...], ...}'
+_LARGEST = 2**32 - 1
 
 LumiMask = dict[str, tuple[tuple[int, int], ...]]
 
@@ -24,32 +28,52 @@ def load_mask(path: str | Path) -> LumiMask:
     Raises:
         LumiMaskError: unreadable, no JSON, or not of the form `{"run": [[first, last], ...]}`.
     """
-    expected = 'expected {"run": [[first, last], ...], ...}'
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(), object_pairs_hook=_once)
     except OSError as error:
         raise LumiMaskError(
             f"luminosity mask {path} cannot be read: {error.strerror}; check the path"
         ) from error
+    except LumiMaskError as error:
+        raise LumiMaskError(f"luminosity mask {path}: {error}") from error
     except ValueError as error:
-        raise LumiMaskError(f"luminosity mask {path} is not JSON ({error}); {expected}") from error
+        raise LumiMaskError(f"luminosity mask {path} is not JSON ({error}); {_EXPECTED}") from error
     if not isinstance(content, dict) or not content:
-        raise LumiMaskError(f"luminosity mask {path} holds {type(content).__name__}, or no run; {expected}")
+        raise LumiMaskError(f"luminosity mask {path} holds {type(content).__name__}, or no run; {_EXPECTED}")
+    try:
+        return check_mask(content)
+    except LumiMaskError as error:
+        raise LumiMaskError(f"luminosity mask {path}, {error}") from error
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """JSON keeps the last of two equal keys without a word: the ranges of the first would be lost."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise LumiMaskError(f"run {name} is given twice; put its ranges into one list")
+    return dict(pairs)
+
+
+def check_mask(content: Mapping[str, object]) -> LumiMask:
+    """A mask, if the content is of the form `{"run": [[first, last], ...]}`.
+
+    Raises:
+        LumiMaskError: it is not; says which run.
+    """
     mask: LumiMask = {}
     for run, ranges in content.items():
-        if not run.isdigit() or not isinstance(ranges, list):
-            raise LumiMaskError(f"luminosity mask {path}, run {run!r}: {expected}")
+        if not str(run).isdigit() or int(run) > _LARGEST or not isinstance(ranges, (list, tuple)):
+            raise LumiMaskError(f"run {run!r}: {_EXPECTED}")
         for pair in ranges:
             if (
-                not isinstance(pair, list)
+                not isinstance(pair, (list, tuple))
                 or len(pair) != 2
-                or not all(isinstance(n, int) and n >= 0 for n in pair)
+                or not all(isinstance(n, int) and 0 <= n <= _LARGEST for n in pair)
                 or pair[0] > pair[1]
             ):
-                raise LumiMaskError(
-                    f"luminosity mask {path}, run {run}: {pair!r} is not [first, last]; {expected}"
-                )
-        mask[run] = tuple((first, last) for first, last in ranges)
+                raise LumiMaskError(f"run {run}: {pair!r} is not [first, last]; {_EXPECTED}")
+        mask[str(run)] = tuple((first, last) for first, last in ranges)
     return mask
 
 

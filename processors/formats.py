@@ -26,6 +26,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from trila.processors.columns import COLLECTIONS, EVENT
+from trila.processors.documents import read_yaml
 from trila.processors.errors import InputError, unknown_name
 
 __all__ = [
@@ -225,11 +226,7 @@ def load(name: str) -> Format:
     if path.suffix not in {".yaml", ".yml"}:
         raise unknown_name("format", name, BUILT_IN, "A format of your own is given as a .yaml file.")
     try:
-        return Format.model_validate(yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise InputError(f"format file {name} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"format file {name} is not YAML: {' '.join(str(error).split())}") from error
+        return Format.model_validate(read_yaml(path, "format file"))
     except ValidationError as error:
         raise InputError(f"format file {name} is not a format: {validation_message(error)}") from error
 

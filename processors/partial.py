@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from coffea.processor import accumulate
 
+from trila.corrections.jets import CorrectionError
 from trila.corrections.lumi import blocks
 from trila.processors import readers
 from trila.processors.columns import has, scalar
@@ -136,7 +137,7 @@ def process_chunk(job: Job, chunk: Chunk) -> Partials:
         if is_data(events) and has(events, "run", "luminosity_block"):
             seen = np.unique(blocks(scalar(events, "run"), scalar(events, "luminosity_block")))
             result.blocks = set(seen.tolist())
-    except InputError:
+    except (InputError, CorrectionError):
         raise
     except Exception as error:
         readers.readable(chunk.file, chunk.tree, layout, chunk.start, chunk.stop)
@@ -155,6 +156,9 @@ def _checked(name: str, output: Any) -> dict[str, Any]:
     if not isinstance(output, dict) or not output.keys() <= {"histograms", "cutflow", "pairs"}:
         keys = sorted(output) if isinstance(output, dict) else type(output).__name__
         raise InputError(f"processor '{name}' returned {keys}; expected {expected}")
+    if not isinstance(output.get("histograms", {}), dict):
+        found = type(output["histograms"]).__name__
+        raise InputError(f"processor '{name}': histograms is a {found}; expected {expected}")
     for key, value in output.get("histograms", {}).items():
         if not isinstance(value, hist.Hist):
             raise InputError(

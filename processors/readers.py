@@ -17,7 +17,7 @@ from coffea.nanoevents import NanoEventsFactory
 from numpy.typing import NDArray
 
 from trila.processors import formats
-from trila.processors.errors import BadFile, nearest
+from trila.processors.errors import BadFile, InputError, nearest
 from trila.processors.formats import Format
 from trila.processors.schema import BranchType, canonical_schema, resolve
 
@@ -212,7 +212,7 @@ def inspect(file: str, table: Format | None = None, sources: dict[str, str] | No
         if not isinstance(tree, uproot.behaviors.RNTuple.HasFields) and resolved.branches:
             leading = resolved.branches.get("hlt_jets.pt") or next(iter(resolved.branches.values()))
             clusters = tuple(int(n) for n in tree[leading[-1]].entry_offsets)
-    except BadFile:
+    except InputError:
         raise
     except Exception as error:
         raise BadFile(file, f"its tree '{name}' cannot be read: {_one_line(error)}") from error

@@ -10,10 +10,10 @@ from typing import Annotated, Any, NamedTuple
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from trila.corrections import jets as jet_corrections
-from trila.corrections.lumi import LumiMask, certified
+from trila.corrections.lumi import LumiMask, certified, check_mask
 from trila.processors import triggers
 from trila.processors.columns import EVENT, has, scalar
 from trila.processors.errors import InputError
@@ -97,7 +97,9 @@ class EventConfig(Config):
     """
 
     triggers: tuple[str, ...] = ()
-    lumi_mask: LumiMask | None = None
+    lumi_mask: Annotated[
+        LumiMask | None, BeforeValidator(lambda m: m if m is None else check_mask(dict(m)))
+    ] = None
     pileup_weights: WeightFile | None = None
 
 

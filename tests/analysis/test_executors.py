@@ -40,7 +40,6 @@ from trila.processors.partial import ProcessorError
 Histograms = dict[str, Any]
 
 EVENTS = 12_000
-CHUNKS = (1000, 7777, 10**6)
 PROCESSORS: dict[Kind, str] = {"jets": "response,efficiency", "dijet": "dijet", "dimuon": "dimuon"}
 
 
@@ -165,8 +164,7 @@ def check(kind: Kind, samples: Samples, files: int, reference: Path, result: Pat
 # ---- here and in local processes
 
 
-@pytest.mark.parametrize("files", [1, 3])
-@pytest.mark.parametrize("chunk_size", CHUNKS)
+@pytest.mark.parametrize(("chunk_size", "files"), [(1000, 1), (1000, 3), (7777, 1), (10**6, 3)])
 @pytest.mark.parametrize("kind", PROCESSORS)
 def test_chunks_and_files_do_not_matter(
     kind: Kind, chunk_size: int, files: int, samples: Samples, references: dict[Kind, Path], tmp_path: Path
@@ -174,7 +172,9 @@ def test_chunks_and_files_do_not_matter(
     check(kind, samples, files, references[kind], tmp_path / "result", "--chunk-size", chunk_size)
 
 
-@pytest.mark.parametrize("kind", ["jets", "dijet", pytest.param("dimuon", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["dijet", *(pytest.param(k, marks=pytest.mark.slow) for k in ("jets", "dimuon"))]
+)
 def test_processes_do_not_matter(
     kind: Kind, samples: Samples, references: dict[Kind, Path], tmp_path: Path
 ) -> None:
@@ -297,6 +297,7 @@ class Sleeps(Counts):
 """
 
 
+@pytest.mark.slow
 def test_module_beside_the_files_reaches_the_processes(samples: Samples, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MODULE)
     (tmp_path / "config.yaml").write_text("processors: {'mine:Counts': {scale: 3.0}}")
