@@ -159,31 +159,30 @@ def inspect(files: Files, format: Format = None, debug: Debug = False) -> None:
         for info in steps.inspect(files, format):
             layout = info.layout
             out.print(f"[bold]{_escaped(info.file)}[/]")
-            table = Table(show_header=False, box=None, pad_edge=False)
-            table.add_row("format", layout.table.name + (f", era {layout.era}" if layout.era else ""))
-            table.add_row(
-                "tree", f"{info.tree}, {info.entries} entries, {info.size / 1e6:.1f} MB, uuid {info.uuid}"
-            )
-            rows = {"event": (list(EVENT), [c for c in layout.columns if c in EVENT])} | {
-                f"{name} ({layout.sources[name]})" if name in layout.sources else name: (
-                    list(fields), [c.split(".")[1] for c in layout.columns if c.startswith(f"{name}.")],
-                )
-                for name, fields in COLLECTIONS.items()
-            }  # fmt: skip
-            for name, (wanted, found) in rows.items():
-                missing = [w for w in wanted if w not in found]
-                text = ", ".join(found) + (
-                    f"   [dim]missing: {', '.join(missing)}[/]" if found and missing else ""
-                )
-                table.add_row(name, text or "[dim]not there[/]")
+            era = f", era {layout.era}" if layout.era else ""
+            lines = {
+                "format": f"{layout.table.name}{era}",
+                "tree": f"{info.tree}, {info.entries} entries, {info.size / 1e6:.1f} MB, uuid {info.uuid}",
+            }
+            wanted = {"event": list(EVENT)} | {name: list(fields) for name, fields in COLLECTIONS.items()}
+            for name, fields in wanted.items():
+                found = [f for f in fields if (f if name == "event" else f"{name}.{f}") in layout.columns]
+                missing = [f for f in fields if f not in found]
+                label = f"{name} ({layout.sources[name]})" if name in layout.sources else name
+                text = ", ".join(found) + (f"   missing: {', '.join(missing)}" if missing else "")
+                lines[label] = text if found else "not there"
             triggers = sorted(
                 c.removeprefix("triggers.") for c in layout.columns if c.startswith("triggers.")
             )
-            shown = ", ".join(triggers[:12]) + (", ..." if len(triggers) > 12 else "")
-            table.add_row("triggers", f"{len(triggers)}{': ' + shown if triggers else ''}")
+            shown = (
+                ": " + ", ".join(triggers[:12]) + (", ..." if len(triggers) > 12 else "") if triggers else ""
+            )
+            lines["triggers"] = f"{len(triggers)}{shown}"
             if layout.table.note:
-                table.add_row("note", layout.table.note)
-            out.print(table)
+                lines["note"] = layout.table.note
+            width = max(len(label) for label in lines) + 2
+            for label, text in lines.items():
+                out.print(_escaped(f"{label:{width}}{text}"))
 
 
 @app.command()
@@ -277,7 +276,7 @@ def _print_result(outcome: Any) -> None:
                 "cut", "events", "sum of weights", title=f"{name}, dataset {dataset}", title_justify="left"
             )
             for row in rows:
-                table.add_row(row["cut"], str(row["events"]), f"{row['sumw']:.6g}")
+                table.add_row(_escaped(row["cut"]), str(row["events"]), f"{row['sumw']:.6g}")
             out.print(table)
     done = sum(item["status"] != "skipped" for item in manifest["inputs"])
     events = sum(item["processed"] for item in manifest["inputs"])

@@ -184,7 +184,7 @@ def run(
             path,
             _total(outcome.partials, scales),
             {n: {k: c.rows() for k, c in p.cutflows.items()} for n, p in outcome.partials.items()},
-            _manifest(names, settings, planned, outcome, scales, command),
+            _manifest(names, settings, fileset, planned, outcome, scales, command),
         )
         blocks = [p.blocks for n, p in outcome.partials.items() if planned.metadata[n]["is_data"]]
         parts = [
@@ -266,7 +266,7 @@ def _total(partials: dict[str, Partial], scales: dict[str, float]) -> dict[str, 
 
 
 def _manifest(
-    names: list[str], settings: RunConfig, planned: Plan, outcome: Outcome, scales: dict[str, float],
+    names: list[str], settings: RunConfig, fileset: dict[str, Dataset], planned: Plan, outcome: Outcome, scales: dict[str, float],
     command: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
     inputs = []
@@ -281,7 +281,7 @@ def _manifest(
                 "size": info.size if info else None,
                 "entries": info.entries if info else None,
                 "processed": 0 if reason else item.entries,
-                "era": info.layout.era if info else None,
+                "era": (fileset[item.dataset].era or info.layout.era) if info else None,
                 "format": info.layout.table.name if info else None,
                 "sources": info.layout.sources if info else None,
                 "status": "skipped" if reason else "done" if info and info.entries else "empty",

@@ -35,6 +35,7 @@ class Cutflow:
             cuts: names of the cuts; the first one is passed by all.
             stage: per event, the number of cuts passed after the first, 0 to `len(cuts) - 1`.
             weight: per event.
+            generated: generator weights, for the first row, which simulation is normalised by; `weight`, if not given.
 
         >>> Cutflow.from_stages(("all", "a", "b"), np.array([0, 2, 1]), np.ones(3)).events.tolist()
         [3, 2, 1]
@@ -43,7 +44,10 @@ class Cutflow:
         def passed(w: NDArray[Any] | None) -> NDArray[Any]:
             return np.cumsum(np.bincount(stage, weights=w, minlength=len(cuts))[::-1])[::-1]
 
-        return cls(cuts, passed(None).astype(np.int64), passed(weight), passed(weight**2))
+        flow = cls(cuts, passed(None).astype(np.int64), passed(weight), passed(weight**2))
+        if generated is not None:
+            flow.sumw[0], flow.sumw2[0] = generated.sum(), (generated**2).sum()
+        return flow
 
     def __add__(self, other: "Cutflow") -> "Cutflow":
         if self.cuts != other.cuts:

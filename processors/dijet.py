@@ -144,7 +144,9 @@ class DijetProcessor(Processor):
                 self._fill_control(histograms, system, np.flatnonzero(found), chosen, selected.weight)
         return {
             "histograms": histograms,
-            "cutflow": Cutflow.from_stages(EVENT_CUTS + _CUTS, stage, selected.weight),
+            "cutflow": Cutflow.from_stages(
+                EVENT_CUTS + _CUTS, stage, selected.weight, selected.generator_weight
+            ),
         }
 
     def _corrected(self, events: Any, jets: Jagged, systematic: str) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -194,7 +194,9 @@ class DimuonProcessor(Processor):
         stage += np.bincount(pairs.event, minlength=len(stage)) > 0
         return {
             "histograms": histograms,
-            "cutflow": Cutflow.from_stages(EVENT_CUTS + _CUTS, stage, selected.weight),
+            "cutflow": Cutflow.from_stages(
+                EVENT_CUTS + _CUTS, stage, selected.weight, selected.generator_weight
+            ),
         }
 
     def _displaced(self, events: Any, collection: str, muons: Jagged, pairs: Pairs) -> NDArray[np.int64]:

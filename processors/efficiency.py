@@ -180,7 +180,9 @@ class EfficiencyProcessor(Processor):
         )
         return {
             "histograms": histograms,
-            "cutflow": Cutflow.from_stages(EVENT_CUTS + _CUTS, stage, selected.weight),
+            "cutflow": Cutflow.from_stages(
+                EVENT_CUTS + _CUTS, stage, selected.weight, selected.generator_weight
+            ),
         }
 
     def _fill_tag_probe(

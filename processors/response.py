@@ -218,7 +218,9 @@ class ResponseProcessor(Processor):
         stage = np.where(selected.passed, selected.stage + ~vetoed + found.stage, selected.stage)
         output: Output = {
             "histograms": histograms,
-            "cutflow": Cutflow.from_stages(EVENT_CUTS + _CUTS, stage, selected.weight),
+            "cutflow": Cutflow.from_stages(
+                EVENT_CUTS + _CUTS, stage, selected.weight, selected.generator_weight
+            ),
         }
         if self.pairs:
             output["pairs"] = self._table(events, jets, found, selected, collection, pt_gen)

@@ -110,11 +110,13 @@ class EventSelection(NamedTuple):
         stage: per event, the number of `EVENT_CUTS` passed after the first; `len(EVENT_CUTS) - 1` if all.
         passed: per event, whether all were.
         weight: per event, generator weight times pile-up weight; 1 in data.
+        generator_weight: per event; its sum, of all events, is what a cross section is divided by.
     """
 
     stage: NDArray[np.int64]
     passed: NDArray[np.bool_]
     weight: NDArray[np.float64]
+    generator_weight: NDArray[np.float64]
 
 
 def is_data(events: Any) -> bool:
@@ -150,6 +152,8 @@ def select_events(events: Any, config: EventConfig) -> EventSelection:
     everything = np.ones(n, dtype=np.bool_)
     weight = np.ones(n) if data or not has(events, "weight") else scalar(events, "weight").astype(np.float64)
 
+    generator_weight = weight
+
     good_lumi = everything
     if data and config.lumi_mask is not None:
         if not has(events, "run", "luminosity_block"):
@@ -181,4 +185,4 @@ def select_events(events: Any, config: EventConfig) -> EventSelection:
     for cut in (good_lumi, _with_products(events), physical, fired):
         passed = passed & cut
         stage += passed
-    return EventSelection(stage, passed, weight)
+    return EventSelection(stage, passed, weight, generator_weight)

@@ -718,7 +718,7 @@ def test_unknown_trigger(processor: str, config: dict[str, Any], name: str) -> N
         ("response: {response_bins: 3}", r"config.yaml: response.response_bins: .*600.*given: 3"),
         ("response: {thinning: {pt: [0, 100], keep: [1]}}", "config.yaml: response.thinning: .*as many numbers"),
         ("response: {thinning: {pt: [0], keep: [0]}}", "config.yaml: response.thinning: .*above 0 and at most 1"),
-        ("dijet: [}", "configuration config.yaml is not YAML: .*line 1, column"),
+        ("dijet: [}", "configuration config.yaml is not YAML or JSON: .*line 1, column"),
         ("- dijet", "configuration config.yaml is a list; expected sections such as 'response:'"),
         ("dijet", "configuration config.yaml is a str; expected sections such as 'response:'"),
         ("dijet: 3", "config.yaml: dijet: .*given: 3"),
