@@ -27,7 +27,11 @@ class Cutflow:
 
     @classmethod
     def from_stages(
-        cls, cuts: tuple[str, ...], stage: NDArray[Any], weight: NDArray[np.float64]
+        cls,
+        cuts: tuple[str, ...],
+        stage: NDArray[Any],
+        weight: NDArray[np.float64],
+        generated: NDArray[np.float64] | None = None,
     ) -> "Cutflow":
         """A cutflow from the number of cuts that each event passed.
 
