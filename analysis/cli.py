@@ -143,7 +143,11 @@ def _main(
     ] = False,
 ) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
-    warnings.filterwarnings("ignore", module="coffea|uproot|dask")  # of no use to a user; the tests see them
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.ERROR)  # distributed tells of every worker that is slow to end
+    warnings.filterwarnings(
+        "ignore", module="coffea|uproot|dask|distributed"
+    )  # of no use to a user; the tests see them
 
 
 @app.command()

@@ -169,6 +169,8 @@ def run(
         )  # fmt: skip
         _check_mixture(fileset, planned)
         pairs_folder = folder / "pairs" if pairs and "response" in names else None
+        if pairs_folder is not None:
+            pairs_folder.mkdir()
         job = Job(tuple(made), planned.layouts, planned.metadata, pairs_folder)
         outcome = _execute(
             job, planned, executor="dask" if scheduler else executor, workers=workers or os.cpu_count() or 1,

@@ -17,7 +17,7 @@ from trila.corrections.lumi import blocks
 from trila.processors import readers
 from trila.processors.columns import has, scalar
 from trila.processors.cutflow import Cutflow
-from trila.processors.errors import BadFile, InputError
+from trila.processors.errors import InputError
 from trila.processors.readers import Layout
 from trila.processors.selection import is_data
 
@@ -173,10 +173,10 @@ def _checked(name: str, output: Any) -> dict[str, Any]:
 
 def _write_pairs(table: pa.Table, folder: Path, chunk: Chunk) -> None:
     """One Parquet file a chunk, named after it, so that a task that is run again replaces its own."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{chunk.uuid}-{chunk.start:012d}.parquet"
     temporary = path.with_suffix(f".{os.getpid()}-{uuids.uuid4().hex[:8]}.tmp")
     try:
+        folder.mkdir(exist_ok=True)  # not its parents: when those are gone, the run is over
         # measured numbers have no repeats that a dictionary could use
         repeated = [n for n in ("run", "luminosity_block") if n in table.column_names]
         pa.parquet.write_table(
@@ -185,8 +185,6 @@ def _write_pairs(table: pa.Table, folder: Path, chunk: Chunk) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, BadFile):
-            raise
         raise InputError(
             f"pairs cannot be written to {folder}: {error.strerror or error}; free some space"
         ) from error

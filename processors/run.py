@@ -194,7 +194,7 @@ def _windowed(
 
     waiting = iter(chunks)
     chunk_of: dict[Any, Chunk] = {}
-    finished = as_completed()
+    finished = as_completed(loop=client.loop)
 
     def submit_next() -> None:
         for chunk in waiting:
