@@ -151,6 +151,8 @@ def run(
     """
     settings = with_options(load_config(config), lumi_mask=lumi_mask, corrections=corrections)
     names = list(dict.fromkeys(processors))
+    if corrections is not None and "dijet" not in names:
+        raise InputError(f"corrections {corrections} are for the dijet spectrum; add dijet to the processors")
     made = [make_processor(name, settings, pairs=pairs) for name in names]
     titles = [getattr(processor, "name", type(processor).__name__) for processor in made]
     for title in titles:

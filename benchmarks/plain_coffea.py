@@ -168,8 +168,8 @@ def response(events: Any, weight: Any) -> Histograms:
     out["tag_probe_reference"].fill(eta_probe, pt_probe, r, weight=w)
     out["tag_probe_hlt"].fill(eta_probe, pt_hlt, r, weight=w)
     out["tag_probe_average"].fill(eta_probe, 0.5 * (pt_tag + pt_probe), r, weight=w)
-    for quantity, values in zip(quantities, (pt_tag, pt_probe, pt_hlt), strict=True):
-        out["tag_probe_sums"].fill(eta_probe, pt_tag, quantity, weight=w * values)
+    for quantity, sums in zip(quantities, (pt_tag, pt_probe, pt_hlt), strict=True):
+        out["tag_probe_sums"].fill(eta_probe, pt_tag, quantity, weight=w * sums)
     return out
 
 

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import uproot
 from distributed import Client, LocalCluster
 from machine import DATA, describe, first_line, sample, touch

@@ -4,8 +4,8 @@
 
 In one process pinned to one core, in turn and several times over (A B C D A B C D ...), as machines are shared and
 noisy: (A) uproot reads the columns of the run into awkward arrays, with its default options, in the ranges of entries
-that the run takes as chunks, so that both need the same memory; (B) the run, from checking the file to the RESULT read
-back. Both without and with the table of pairs, which needs more columns. (C) plain coffea makes the same histograms,
+that the run takes as chunks, so that both need the same memory; (B) the run, from checking the file to the RESULT on
+disk. Both without and with the table of pairs, which needs more columns. (C) plain coffea makes the same histograms,
 in fewer rounds. What counts are the medians of the ratios within a round. The file is in the page cache; imports and
 compilation are over before.
 """
@@ -67,7 +67,7 @@ def read(file: Path, columns: Sequence[str], ranges: Sequence[tuple[int, int]]) 
 
 
 def run(file: Path | str, result: Path, *, pairs: bool, config: Path | None = None, **options: Any) -> Any:
-    """All processors in one pass, here; gives the RESULT as read back."""
+    """All processors in one pass, here; gives the RESULT."""
     return steps.run(PROCESSORS, [str(file)], result, pairs=pairs, config=config, **options).result
 
 

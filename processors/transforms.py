@@ -33,11 +33,12 @@ def content(stack: Stack) -> None:
     Raises:
         ValueError: the column has other counts. In a damaged file, columns would shift against each other unseen.
     """
-    counts = stack.pop()
-    column = ak.Array(stack.pop())
-    if not np.array_equal(ak.to_numpy(ak.num(column, axis=1)), ak.to_numpy(counts)):
+    counts = ak.to_numpy(stack.pop())
+    layout = ak.Array(stack.pop()).layout.to_ListOffsetArray64(True)
+    offsets = layout.offsets.data
+    if not np.array_equal(offsets[1:] - offsets[:-1], counts):
         raise ValueError("a column does not have as many entries as its collection has objects")
-    stack.append(_values(column))
+    stack.append(np.asarray(layout.content.data)[: offsets[-1]])
 
 
 def scale(stack: Stack) -> None:

@@ -238,13 +238,10 @@ def check_stopping(samples: Samples, folder: Path, *options: object) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["alone", "other", "short.root"]
 
 
-def test_bad_files_are_skipped_in_processes(samples: Samples, tmp_path: Path) -> None:
-    check_skipping("dijet", samples, tmp_path, "--executor", "processes", "--workers", 2)
-
-
 @pytest.mark.slow
-def test_pairs_of_bad_files_are_skipped_in_processes(samples: Samples, tmp_path: Path) -> None:
-    check_skipping("jets", samples, tmp_path, "--executor", "processes", "--workers", 2)
+@pytest.mark.parametrize("kind", ["jets", "dijet"])
+def test_bad_files_are_skipped_in_processes(kind: Kind, samples: Samples, tmp_path: Path) -> None:
+    check_skipping(kind, samples, tmp_path, "--executor", "processes", "--workers", 2)
 
 
 @pytest.mark.slow
