@@ -1,7 +1,8 @@
 """Whether two programs made the same histograms.
 
 Counts (every event with weight 1) must be the same up to entries at the edge of a bin, which float32 and float64
-arithmetic may put on either side: those are counted. Where the counts of a cell agree, so must its weights.
+arithmetic may put on either side: those are counted. Without any, the weights of every cell must agree as well; else
+their total.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,8 @@ class Agreement(NamedTuple):
         lost: entries that only the first has, less those that only the second has.
         moved: entries in another cell.
         largest: difference of counts in any cell.
-        weights: largest relative difference of sums of weights, and of squared weights, where counts agree.
+        weights: largest relative difference of sums of weights, and of squared weights: of any cell if no entry
+            moved, else of the totals (a cell may lose one entry and gain another).
     """
 
     entries: float
@@ -64,12 +66,11 @@ def compare(
         difference = ours.value - theirs.value
         # sums of pT are no counts: those of a cell are not the same to the last digit
         difference[np.abs(difference) <= 1e-9 * np.abs(ours.value)] = 0.0
-        same = difference == 0
         a, b = (w[name].view(flow=True) for w in weighted)
-        relative = [
-            np.abs(x - y)[same] / np.maximum(np.abs(x), 1e-300)[same]
-            for x, y in ((a.value, b.value), (a.variance, b.variance))
-        ]
+        sums = [(a.value, b.value), (a.variance, b.variance)]
+        if difference.any():
+            sums = [(np.atleast_1d(x.sum()), np.atleast_1d(y.sum())) for x, y in sums]
+        relative = [np.abs(x - y) / np.maximum(np.abs(x), 1e-300) for x, y in sums]
         found[name] = Agreement(
             float(ours.value.sum()), float(difference.sum()),
             float(np.abs(difference).sum() - abs(difference.sum())) / 2, float(np.abs(difference).max()),

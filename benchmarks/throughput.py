@@ -191,7 +191,9 @@ def show_agreement(found: dict[str, dict[str, float]]) -> None:
     print(
         f"{exact} of {len(found)} histograms have the same counts in every cell; largest difference of counts {largest:g},"
     )
-    print(f"of weights in cells of equal counts {weights:.1e} (relative; expected below 1e-9).")
+    print(
+        f"of weights {weights:.1e} (relative; of cells, or of totals where entries moved; expected below 1e-9)."
+    )
     print("Moved entries lie at the edge of a bin, where float32 and float64 arithmetic differ.")
 
 

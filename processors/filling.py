@@ -19,10 +19,11 @@ Indices = NDArray[np.int64]
 
 
 class Bins(NamedTuple):
-    """A variable axis for compiled loops: its edges, and where `locate` begins to look."""
+    """A variable axis for compiled loops: its edges, and where `locate` begins to look (cells a unit, first bins)."""
 
     edges: NDArray[np.float64]
     start: NDArray[np.int32]
+    scale: float
 
 
 @lru_cache(maxsize=64)
@@ -33,7 +34,7 @@ def _bins(edges: bytes) -> Bins:
     lower = array[0] + (array[-1] - array[0]) * (np.arange(cells) / cells)
     # one bin early, as rounding may put a value into the next cell
     start = np.clip(np.searchsorted(array, lower, side="right") - 2, 0, len(array) - 2)
-    return Bins(array.copy(), start.astype(np.int32))
+    return Bins(array.copy(), start.astype(np.int32), float(cells / (array[-1] - array[0])))
 
 
 def bins_of(axis: Any) -> Bins:
@@ -50,7 +51,7 @@ def locate(value: float, bins: Bins) -> int:
         return 0
     if not value < edges[last]:
         return last + 1
-    i = start[min(int((value - edges[0]) * (len(start) / (edges[last] - edges[0]))), len(start) - 1)]
+    i = start[min(int((value - edges[0]) * bins.scale), len(start) - 1)]
     while not value < edges[i + 1]:
         i += 1
     return int(i) + 1

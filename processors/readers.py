@@ -260,6 +260,7 @@ def read(
         },
         iteritems_options={"filter_name": [name.replace("[", "[[]") for name in _branches(layout)]},
         access_log=log,
+        buffer_cache={},  # a column is read once, however many processors use it
     ).events()  # fmt: skip
 
 
@@ -284,7 +285,8 @@ def readable(file: str, tree: str, layout: Layout, start: int, stop: int) -> Non
                 f"branch {branch} cannot be read in entries {start} to {stop}: {_one_line(error)}; copy it again",
             ) from error
     for column, (counter, *others) in layout.columns.items():
-        for branch in others if "." in column else ():
+        own = f"{layout.sources.get(column.split('.')[0])}_"  # lists of indices belong to no collection
+        for branch in [name for name in others if name.startswith(own)]:
             expected, found = counts[counter], counts[branch]
             if expected is not None and found is not None and not np.array_equal(expected, found):
                 raise BadFile(

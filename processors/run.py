@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 import lz4.frame
 
+from trila.processors import memory
 from trila.processors.errors import BadFile, InputError
 from trila.processors.partial import Chunk, Job, Partials, merge, process_chunk
 from trila.processors.readers import FileInfo
@@ -114,6 +115,7 @@ _worker_job: list[Job] = []  # set once in each worker process
 
 
 def _start_worker(job: bytes) -> None:
+    memory.keep()
     _worker_job[:] = [cloudpickle.loads(job)]
 
 
@@ -175,6 +177,7 @@ def _identity(value: bytes) -> bytes:
 def _process_on_cluster(job: bytes, chunk: Chunk) -> bytes:
     key = hash(job)
     if _cluster_job.get("key") != key:  # parse the job once in each worker
+        memory.keep()
         _cluster_job.update(key=key, job=cloudpickle.loads(job))
     return _pack(process_chunk(_cluster_job["job"], chunk))
 

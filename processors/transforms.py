@@ -68,10 +68,12 @@ def total(stack: Stack) -> None:
 
 def first(stack: Stack) -> None:
     """A jagged column -> its first entry in each event, 0 where there is none."""
-    column = ak.Array(stack.pop())
-    firsts = np.asarray(ak.to_numpy(ak.fill_none(ak.firsts(column, axis=1), 0)))
-    # filling promotes to float64 or int64; the form that was declared has the branch's own type
-    stack.append(firsts.astype(_values(column).dtype, copy=False))
+    layout = ak.Array(stack.pop()).layout.to_ListOffsetArray64(True)
+    offsets, values = layout.offsets.data, np.asarray(layout.content.data)
+    filled = offsets[1:] > offsets[:-1]
+    firsts = np.zeros(len(offsets) - 1, values.dtype)  # the type that the form declares
+    firsts[filled] = values[offsets[:-1][filled]]
+    stack.append(firsts)
 
 
 def count(stack: Stack) -> None:
