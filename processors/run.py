@@ -101,6 +101,7 @@ def run_local(job: Job, chunks: list[Chunk], *, skip_bad_files: bool, progress: 
     Raises:
         BadFile: a file cannot be read, and `skip_bad_files` is not set.
     """
+    memory.keep()
     assembly = _Assembly(chunks, skip_bad_files, progress)
     for chunk in chunks:
         if assembly.wanted(chunk):
