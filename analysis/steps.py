@@ -191,10 +191,7 @@ def run(
             _manifest(names, settings, fileset, planned, outcome, scales, command),
         )
         blocks = [p.blocks for n, p in outcome.partials.items() if planned.metadata[n]["is_data"]]
-        parts = [
-            folder / "pairs" / c.dataset / f"{c.uuid}-{c.start:012d}.parquet"
-            for c in planned.chunks if c.file not in outcome.bad
-        ]  # fmt: skip
+        parts = [folder / "pairs" / c.pairs_file for c in planned.chunks if c.file not in outcome.bad]
         results.write(complete, folder, blocks=set().union(*blocks) or None, parts=parts)
     return RunOutcome(complete, skipped)
 

@@ -131,11 +131,7 @@ class EfficiencyProcessor(Processor):
                 "configuration, such as [HLT_IsoMu27]"
             )
         common = select_events(events, self.events)
-        selected = select_events(
-            events, self.events.model_copy(update={"triggers": self.events.triggers or orthogonal})
-        )
-        if self.events.triggers and orthogonal:
-            selected = selected._replace(passed=selected.passed & triggers.decision(events, orthogonal))
+        selected = select_events(events, self.events, orthogonal)
         collection = self._collection(
             frozenset({"offline_jets.pt"} if has(events, "offline_jets.pt") else ())
         )
@@ -176,7 +172,7 @@ class EfficiencyProcessor(Processor):
         stage = np.where(
             selected.passed,
             selected.stage + (leading > 0) + pair,
-            np.minimum(selected.stage, len(EVENT_CUTS) - 2),
+            selected.stage,
         )
         return {
             "histograms": histograms,

@@ -42,6 +42,11 @@ class Chunk(NamedTuple):
     dataset: str
     layout: int
 
+    @property
+    def pairs_file(self) -> Path:
+        """Where its table of pairs is, in the folder of pairs."""
+        return Path(self.dataset) / f"{self.uuid}-{self.start:012d}.parquet"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -132,7 +137,7 @@ def process_chunk(job: Job, chunk: Chunk) -> Partials:
             if "cutflow" in output:
                 result.cutflows[name] = output["cutflow"]
             if job.pairs is not None and "pairs" in output:
-                _write_pairs(output["pairs"], job.pairs / chunk.dataset, chunk)
+                _write_pairs(output["pairs"], job.pairs / chunk.pairs_file)
         name = ""
         if is_data(events) and has(events, "run", "luminosity_block"):
             seen = np.unique(blocks(scalar(events, "run"), scalar(events, "luminosity_block")))
@@ -171,12 +176,11 @@ def _checked(name: str, output: Any) -> dict[str, Any]:
     return output
 
 
-def _write_pairs(table: pa.Table, folder: Path, chunk: Chunk) -> None:
+def _write_pairs(table: pa.Table, path: Path) -> None:
     """One Parquet file a chunk, named after it, so that a task that is run again replaces its own."""
-    path = folder / f"{chunk.uuid}-{chunk.start:012d}.parquet"
     temporary = path.with_suffix(f".{os.getpid()}-{uuids.uuid4().hex[:8]}.tmp")
     try:
-        folder.mkdir(exist_ok=True)  # not its parents: when those are gone, the run is over
+        path.parent.mkdir(exist_ok=True)  # not its parents: when those are gone, the run is over
         # measured numbers have no repeats that a dictionary could use
         repeated = [n for n in ("run", "luminosity_block") if n in table.column_names]
         pa.parquet.write_table(
@@ -186,5 +190,5 @@ def _write_pairs(table: pa.Table, folder: Path, chunk: Chunk) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise InputError(
-            f"pairs cannot be written to {folder}: {error.strerror or error}; free some space"
+            f"pairs cannot be written to {path.parent}: {error.strerror or error}; free some space"
         ) from error

@@ -183,9 +183,7 @@ class ResponseProcessor(Processor):
         config = self.config
         threshold = self._tag_threshold(events)
         asked = (*config.orthogonal_triggers, *self._tag_trigger())
-        selected = select_events(
-            events, self.events.model_copy(update={"triggers": self.events.triggers + asked} if asked else {})
-        )
+        selected = select_events(events, self.events, asked)
         extra = ("area", "raw_factor") if self.pairs else ()
         hlt = jagged(events, "hlt_jets", *_P4, *extra)
         collection = self._reference(["offline_jets.pt"] if has(events, "offline_jets.pt") else [])

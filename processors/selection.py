@@ -140,8 +140,13 @@ def _with_products(events: Any) -> NDArray[np.bool_]:
     return found
 
 
-def select_events(events: Any, config: EventConfig) -> EventSelection:
+def select_events(events: Any, config: EventConfig, method: tuple[str, ...] = ()) -> EventSelection:
     """Apply the common selection to a chunk.
+
+    Args:
+        events: canonical events.
+        config: of the selection.
+        method: triggers of a measurement's method, any of which must have fired besides one of the configuration's.
 
     Raises:
         InputError: a luminosity mask is given, but the input has no run and luminosity block.
@@ -151,7 +156,6 @@ def select_events(events: Any, config: EventConfig) -> EventSelection:
     data = is_data(events)
     everything = np.ones(n, dtype=np.bool_)
     weight = np.ones(n) if data or not has(events, "weight") else scalar(events, "weight").astype(np.float64)
-
     generator_weight = weight
 
     good_lumi = everything
@@ -178,7 +182,9 @@ def select_events(events: Any, config: EventConfig) -> EventSelection:
             {"NumTrueInteractions": scalar(events, "mu")},
             {"weights": "nominal"},
         )
-    fired = triggers.decision(events, config.triggers) if config.triggers else everything
+    fired = everything
+    for group in (config.triggers, method):
+        fired = fired & triggers.decision(events, group) if group else fired
 
     stage = np.zeros(n, dtype=np.int64)
     passed = everything

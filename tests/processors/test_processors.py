@@ -137,6 +137,19 @@ def test_tag_trigger_asks_for_the_tags_own_jet(events: Any) -> None:
     assert (pt > 450).sum() == (every > 450).sum()
 
 
+def test_required_and_tag_trigger_must_both_fire(events: Any) -> None:
+    """They are two questions: an event that only one of them took is not an event of the measurement."""
+    required = EventConfig(triggers=("HLT_IsoMu27",))
+    cutflow = ResponseProcessor(ResponseConfig(tag_trigger="HLT_PFJet140"), required).process(events)[
+        "cutflow"
+    ]
+    fired = {t: np.asarray(events.triggers[t]) for t in ("HLT_IsoMu27", "HLT_PFJet140")}
+    written = (scalar(events, "rho") > 0) | (scalar(events, "n_pv") > 0)
+    both = int((fired["HLT_IsoMu27"] & fired["HLT_PFJet140"] & written).sum())
+    assert 0 < both < min(int(f.sum()) for f in fired.values())
+    assert cutflow.events[4] == both
+
+
 def test_data_must_name_their_trigger(jets_sample: Path) -> None:
     data = load(jets_sample / "jets_000.root", is_data=True)
     with pytest.raises(InputError, match=r"tag_trigger .* or orthogonal_triggers"):
