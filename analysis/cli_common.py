@@ -1,0 +1,46 @@
+"""What all commands share: where they print, the option `--debug`, and how errors end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+__all__ = ["Debug", "err", "escaped", "out", "reported"]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@contextmanager
+def reported(debug: bool) -> Iterator[None]:
+    """Turn errors into one message and an exit code."""
+    from trila.corrections.jets import CorrectionError
+    from trila.corrections.lumi import LumiMaskError
+    from trila.processors.errors import InputError
+
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        raise typer.Exit(130) from None
+    except Exception as error:  # noqa: BLE001  (the last resort: no traceback for users)
+        if debug:
+            err.print_exception()
+        if isinstance(error, (InputError, CorrectionError, LumiMaskError)):
+            err.print(f"[bold red]error:[/] {escaped(error)}")
+            raise typer.Exit(2) from None
+        hint = "" if debug else " (--debug shows where)"
+        err.print(f"[bold red]internal error:[/] {type(error).__name__}: {escaped(error)}{hint}")
+        raise typer.Exit(1) from None
+
+
+def escaped(text: object) -> str:
+    """Text for printing as it is, brackets and all."""
+    return escape(str(text))
