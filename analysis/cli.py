@@ -1,4 +1,4 @@
-"""The command line: parse, call, print, exit code. The only module that prints.
+"""The command line: parse, call, print, exit code. Only the modules `cli*` print.
 
 Exit codes: 0 done; 1 a fault of the code; 2 wrong input or usage; 3 done, but files were skipped.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,6 +24,8 @@ from rich.progress import (
 from rich.table import Table
 
 from trila import __version__
+from trila.analysis.cli_common import Debug, err, escaped, out, reported
+from trila.analysis.cli_corrections import corrections_app
 
 __all__ = ["app", "main"]
 
@@ -37,8 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Trigger-level analysis: from scouting, TLA and Turbo files to histograms, calibrations and limits.",
 )
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+app.add_typer(corrections_app)
 
 
 class ExecutorName(StrEnum):
@@ -72,7 +72,6 @@ class SimulatedFormat(StrEnum):
     atlas_tla = "atlas-tla"
 
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Files = Annotated[
     list[str], typer.Argument(help="ROOT files, globs, root:// URLs, .txt lists, or a fileset .yaml/.json.")
 ]
@@ -82,37 +81,6 @@ Format = Annotated[
         "--format", help="cms-scouting, cms-nano, atlas-tla, or a .yaml of your own; else detected."
     ),
 ]
-
-
-@contextmanager
-def _reported(debug: bool) -> Iterator[None]:
-    """Turn errors into one message and an exit code."""
-    from trila.corrections.jets import CorrectionError
-    from trila.corrections.lumi import LumiMaskError
-    from trila.processors.errors import InputError
-
-    try:
-        yield
-    except typer.Exit:
-        raise
-    except KeyboardInterrupt:
-        err.print("interrupted")
-        raise typer.Exit(130) from None
-    except Exception as error:  # noqa: BLE001  (the last resort: no traceback for users)
-        if debug:
-            err.print_exception()
-        if isinstance(error, (InputError, CorrectionError, LumiMaskError)):
-            err.print(f"[bold red]error:[/] {_escaped(error)}")
-            raise typer.Exit(2) from None
-        hint = "" if debug else " (--debug shows where)"
-        err.print(f"[bold red]internal error:[/] {type(error).__name__}: {_escaped(error)}{hint}")
-        raise typer.Exit(1) from None
-
-
-def _escaped(error: object) -> str:
-    from rich.markup import escape
-
-    return escape(str(error))
 
 
 @contextmanager
@@ -156,13 +124,13 @@ def inspect(files: Files, format: Format = None, debug: Debug = False) -> None:
 
     Example: `trila inspect scouting.root`
     """
-    with _reported(debug):
+    with reported(debug):
         from trila.analysis import steps
         from trila.processors.columns import COLLECTIONS, EVENT
 
         for info in steps.inspect(files, format):
             layout = info.layout
-            out.print(f"[bold]{_escaped(info.file)}[/]")
+            out.print(f"[bold]{escaped(info.file)}[/]")
             era = f", era {layout.era}" if layout.era else ""
             lines = {
                 "format": f"{layout.table.name}{era}",
@@ -186,7 +154,7 @@ def inspect(files: Files, format: Format = None, debug: Debug = False) -> None:
                 lines["note"] = layout.table.note
             width = max(len(label) for label in lines) + 2
             for label, text in lines.items():
-                out.print(_escaped(f"{label:{width}}{text}"))
+                out.print(escaped(f"{label:{width}}{text}"))
 
 
 @app.command()
@@ -205,7 +173,7 @@ def simulate(
 
     Example: `trila simulate toys --kind jets --events 1000000 --files 4`
     """
-    with _reported(debug), _bars() as bars:
+    with reported(debug), _bars() as bars:
         from trila.analysis.simulation import simulate as make
 
         paths = make(
@@ -255,7 +223,7 @@ def run(
 
     `trila run dijet data.yaml -o result --lumi-mask golden.json --executor dask --scheduler tcp://node:8786`
     """
-    with _reported(debug):
+    with reported(debug):
         from trila.analysis import steps
 
         with _bars() as bars:
@@ -273,14 +241,14 @@ def run(
 def _print_result(outcome: Any) -> None:
     manifest = outcome.result.manifest
     for note in manifest["notes"]:
-        err.print(f"[yellow]note:[/] {_escaped(note)}")
+        err.print(f"[yellow]note:[/] {escaped(note)}")
     for dataset, processors in outcome.result.cutflow.items():
         for name, rows in processors.items():
             table = Table(
                 "cut", "events", "sum of weights", title=f"{name}, dataset {dataset}", title_justify="left"
             )
             for row in rows:
-                table.add_row(_escaped(row["cut"]), str(row["events"]), f"{row['sumw']:.6g}")
+                table.add_row(escaped(row["cut"]), str(row["events"]), f"{row['sumw']:.6g}")
             out.print(table)
     done = sum(item["status"] != "skipped" for item in manifest["inputs"])
     events = sum(item["processed"] for item in manifest["inputs"])
@@ -289,7 +257,7 @@ def _print_result(outcome: Any) -> None:
         f"{outcome.result.path}"
     )
     for file, reason in outcome.skipped.items():
-        err.print(f"[bold yellow]skipped[/] {_escaped(file)}: {_escaped(reason)}")
+        err.print(f"[bold yellow]skipped[/] {escaped(file)}: {escaped(reason)}")
 
 
 @app.command()
@@ -308,11 +276,102 @@ def plot(
 
     Example: `trila plot result -o plots --style cms`
     """
-    with _reported(debug):
+    with reported(debug):
         from trila.analysis import steps
 
         paths = steps.plot(result, outdir, style=style.value, label=label, com=com, lumi=lumi)
     out.print(f"{len(paths)} files: {outdir}")
+
+
+@app.command()
+def calibrate(
+    result: Annotated[Path, typer.Argument(help="RESULT of `trila run response`.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="CALIBRATION.json.gz", help="correctionlib file to write.")
+    ],
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML: levels, binning, estimator, runs.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for plots and calibration.json.")
+    ] = None,
+    style: Annotated[StyleName, typer.Option(help="Whose look.")] = StyleName.cms,
+    label: Annotated[
+        str, typer.Option(help="Status after the experiment's name, such as Preliminary.")
+    ] = "Private work",
+    com: Annotated[float | None, typer.Option(help="Centre-of-mass energy, TeV.")] = None,
+    lumi: Annotated[float | None, typer.Option(help="Integrated luminosity, 1/pb.")] = None,
+    debug: Debug = False,
+) -> None:
+    """HLT-to-offline jet calibration from the pairs of a result, as a correctionlib file.
+
+    Half of the events are left for `trila closure`.
+
+    Example: `trila calibrate result -o calibration.json.gz --report calibration`
+    """
+    with reported(debug):
+        from trila.analysis.calibration import calibrate as make
+        from trila.analysis.calibration_config import load_calibration_config
+
+        with _bars() as bars:
+            outcome = make(
+                result, output, config=load_calibration_config(config), report=report, progress=bars,
+                style={"style": style.value, "label": label, "com": com, "lumi": lumi},
+            )  # fmt: skip
+    for note in outcome.notes:
+        err.print(f"[yellow]note:[/] {escaped(note)}")
+    table = Table("eta", "raw pT [GeV]", "knots", "chi2 / ndof", "largest uncertainty")
+    for region in outcome.summary["regions"]:
+        curve = region["curve"]
+        eta = f"{region['eta'][0]:g} to {region['eta'][1]:g}"
+        if curve is None:
+            table.add_row(eta, "no calibration")
+            continue
+        name, size = max(curve["largest_change"].items(), key=lambda item: item[1])
+        table.add_row(
+            eta, f"{curve['pt_range'][0]:.0f} to {curve['pt_range'][1]:.0f}", str(len(curve["knots"])),
+            f"{curve['chi2']:.1f} / {curve['ndof']}", f"{name} {100 * size:.2f}%",
+        )  # fmt: skip
+    out.print(table)
+    out.print(f"{outcome.summary['pairs']} pairs, {outcome.summary['iterations']} passes: {outcome.path}")
+    if outcome.plots:
+        out.print(f"{len(outcome.plots)} plots: {report}")
+
+
+@app.command()
+def turnon(
+    result: Annotated[Path, typer.Argument(help="RESULT of `trila run efficiency`.")],
+    outdir: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Folder to write; default: RESULT/turnon."),
+    ] = None,
+    style: Annotated[StyleName, typer.Option(help="Whose look.")] = StyleName.cms,
+    label: Annotated[
+        str, typer.Option(help="Status after the experiment's name, such as Preliminary.")
+    ] = "Private work",
+    com: Annotated[float | None, typer.Option(help="Centre-of-mass energy, TeV.")] = None,
+    lumi: Annotated[float | None, typer.Option(help="Integrated luminosity, 1/pb.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Fitted trigger turn-ons: thresholds and plateaus as JSON, curves as PNG and PDF.
+
+    Example: `trila turnon result -o turnon`
+    """
+    with reported(debug):
+        from trila.analysis.turnon import turnon as make
+
+        with _bars() as bars:
+            outcome = make(
+                result, outdir, style=style.value, label=label, com=com, lumi=lumi, progress=bars
+            )  # fmt: skip
+    width = max(len(entry["trigger"]) for entry in outcome.turn_ons)
+    out.print(f"{'trigger':{width}}  variable    method      99% at [GeV]     status")
+    for entry in outcome.turn_ons:
+        at = entry["points"]["99%"]
+        value = "" if at["value"] is None else f"{at['value']:.1f} ± {at['error']:.1f}"
+        line = f"{entry['trigger']:{width}}  {entry['variable']:10}  {entry['method']:10}  {value:15}  {entry['status']}"
+        out.print(escaped(line))
+    out.print(f"{len(outcome.turn_ons)} turn-ons, {len(outcome.figures)} figures: {outcome.path}")
 
 
 @app.command()
@@ -323,7 +382,7 @@ def demo(
 
     Example: `trila demo demo`
     """
-    with _reported(debug):
+    with reported(debug):
         from trila.analysis.demo import demo as make
 
         with _bars() as bars:

@@ -5,6 +5,7 @@ A correction here is a factor on pT (and mass) that may depend on `JetPt`, `JetE
 """
 
 import gzip
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -15,12 +16,18 @@ import numpy as np
 from correctionlib import schemav2
 from numpy.typing import NDArray
 
-__all__ = ["CorrectionError", "evaluate", "load", "names", "required_inputs", "systematics"]
+__all__ = [
+    "CorrectionError", "evaluate", "inside_range", "load", "names", "required_inputs", "starts_from_raw", "systematics",
+    "valid_regions",
+]  # fmt: skip
 
 #: Taken, if no name is given, from a file with several corrections.
 DEFAULT = "hlt_jec"
 
 NOMINAL: Mapping[str, str] = {"systematic": "nominal"}
+
+# Corrections of a calibration of this package whose JetPt its valid range is stated in.
+_OF_RAW_PT = ("hlt_jec", "hlt_to_offline")
 
 
 class CorrectionError(ValueError):
@@ -100,8 +107,75 @@ def _text(path: str) -> str:
     return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
 
 
+@lru_cache(maxsize=8)
+def _description(path: str) -> Mapping[str, Any]:
+    """What a calibration of this package says of itself; nothing, for other files."""
+    try:
+        found = json.loads(json.loads(_text(path)).get("description") or "")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and {"valid", "sources"} <= found.keys() else {}
+
+
+def valid_regions(path: str) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Where a calibration of this package holds: ranges of JetEta and of raw JetPt (GeV); none for other files."""
+    regions = _description(path).get("valid", {}).get("regions", [])
+    return [(tuple(region["JetEta"]), tuple(region["JetPt"])) for region in regions]
+
+
+def starts_from_raw(path: str) -> bool:
+    """Whether a file is meant for pT without any stored correction: all are, but calibrations that say otherwise."""
+    return bool(_description(path).get("levels", {}).get("hlt", {}).get("level", "raw") == "raw")
+
+
+def inside_range(path: str, pt: NDArray[Any], eta: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which jets a file has a calibration for, by raw pT (GeV) and η; all, where the file does not say.
+
+    Shape (n_jets,).
+    """
+    regions = valid_regions(path)
+    inside = np.full(np.shape(pt), not regions)
+    for (eta_low, eta_high), (pt_low, pt_high) in regions:
+        inside |= (eta >= eta_low) & (eta < eta_high) & (pt >= pt_low) & (pt <= pt_high)
+    return inside
+
+
+def _check_range(path: str, columns: Mapping[str, NDArray[Any]]) -> None:
+    if "JetPt" not in columns or "JetEta" not in columns:
+        return
+    outside = ~inside_range(path, columns["JetPt"], columns["JetEta"])
+    if outside.any():
+        first = int(np.argmax(outside))
+        ranges = "; ".join(
+            f"pT {pt[0]:.4g} to {pt[1]:.4g} GeV for eta {eta[0]:g} to {eta[1]:g}"
+            for eta, pt in valid_regions(path)
+        )
+        raise CorrectionError(
+            f"{outside.sum()} of {outside.size} jets are outside of the range of {path}, the first with pT "
+            f"{columns['JetPt'][first]:.4g} GeV and eta {columns['JetEta'][first]:.3g}; it is valid for {ranges}; leave "
+            "such jets out"
+        )
+
+
+def _check_systematic(path: str, name: str, systematic: str) -> None:
+    """A calibration answers `nominal` to what it does not know, as a source may belong to another correction of the file."""
+    sources = _description(path).get("sources")
+    if sources is None or systematic == "nominal":
+        return
+    if systematic not in [f"{source}_{direction}" for source in sources for direction in ("up", "down")]:
+        raise CorrectionError(
+            f"correction '{name}' of {path} knows no systematic '{systematic}'; name nominal, or _up or _down of: "
+            f"{', '.join(sources)}"
+        )
+
+
 def evaluate(
-    path: str, name: str | None, columns: Mapping[str, NDArray[Any]], choices: Mapping[str, str] = NOMINAL
+    path: str,
+    name: str | None,
+    columns: Mapping[str, NDArray[Any]],
+    choices: Mapping[str, str] = NOMINAL,
+    *,
+    hold: bool = False,
 ) -> NDArray[np.float64]:
     """A correction for arrays of jets.
 
@@ -110,6 +184,7 @@ def evaluate(
         name: correction or compound; `hlt_jec`, or the only one of the file, if not given.
         columns: input name to values, shape (n_jets,) each; evaluated in float64.
         choices: input name to value for the inputs that are strings, such as `systematic`.
+        hold: take jets whose pT is beyond the range of a calibration too; their factor is that at its end.
 
     Returns:
         Factors, shape (n_jets,).
@@ -118,6 +193,7 @@ def evaluate(
         CorrectionError: an input is not at hand, is NaN, or is outside the correction's range.
     """
     correction = _get(path, name)
+    _check_systematic(path, correction.name, choices.get("systematic", "nominal"))
     arguments: list[Any] = []
     for variable in correction.inputs:
         if variable.name in choices:
@@ -135,6 +211,8 @@ def evaluate(
                 f"correction '{correction.name}': {np.isnan(values).sum()} NaN among '{variable.name}'"
             )
         arguments.append(values)
+    if not hold and correction.name in _OF_RAW_PT:
+        _check_range(path, columns)
     try:
         return np.asarray(correction.evaluate(*arguments), dtype=np.float64)
     except (RuntimeError, IndexError, ValueError) as error:

@@ -44,6 +44,15 @@ _PRESETS = {
 }
 
 
+class _Candidates(NamedTuple):
+    """Jets to correct: their positions, events, inputs of the correction, and raw over stored pT."""
+
+    which: NDArray[np.int64]
+    event: NDArray[np.int64]
+    columns: dict[str, NDArray[Any]]
+    stored: NDArray[Any]
+
+
 class DijetConfig(Config):
     """Configuration of the dijet spectrum. What is not given follows the preset.
 
@@ -106,6 +115,7 @@ class DijetProcessor(Processor):
         if self.config.corrections is not None:
             needed = jet_corrections.required_inputs(self.config.corrections, self.config.correction)
             optional += [f"{collection}.{_INPUTS[name]}" for name in needed if name in _INPUTS]
+            optional += [f"{collection}.raw_factor"]
         for trigger in self.events.triggers:
             optional += triggers.columns_of(trigger, available)
         return Columns(tuple((f"{collection}.{f}",) for f in _P4), tuple(optional))
@@ -115,16 +125,20 @@ class DijetProcessor(Processor):
         config = self.config
         preset = config.resolved((events.metadata or {}).get("format", ""))
         selected = select_events(events, self.events)
-        area = ("area",) if config.corrections is not None else ()
-        jets = jagged(events, config.collection, *_P4, *area, *ID_FIELDS)
+        more = ("area", "raw_factor") if config.corrections is not None else ()
+        jets = jagged(events, config.collection, *_P4, *more, *ID_FIELDS)
         good = tight_jet_id(jets) if config.identification == "tight" else np.ones(len(jets.pt), np.bool_)
         systematics: tuple[str, ...] = ("nominal",)
+        candidates = None
         if config.corrections is not None:
             systematics = jet_corrections.systematics(config.corrections, config.correction)
+            candidates = self._candidates(events, jets, preset, selected.passed)
         histograms = self._book(systematics)
+        if candidates is not None:
+            self._fill_range(histograms, candidates, selected.weight)
         stage = selected.stage
         for systematic in systematics:
-            pt, mass = self._corrected(events, jets, systematic)
+            pt, mass = self._corrected(jets, candidates, systematic)
             system = wide_jets(
                 jets, pt, mass, good, selected.passed,
                 pt_min=preset.pt_min, eta_max=preset.eta_max, pt_first=preset.pt_first, pt_second=preset.pt_second,
@@ -149,21 +163,59 @@ class DijetProcessor(Processor):
             ),
         }
 
-    def _corrected(self, events: Any, jets: Jagged, systematic: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        """pT and mass of each jet with the correction; as stored without a correction file."""
-        if self.config.corrections is None:
-            return jets.pt, jets.mass
+    def _candidates(
+        self, events: Any, jets: Jagged, preset: _Preset, passed: NDArray[np.bool_]
+    ) -> _Candidates:
+        """The jets that may be selected once they are corrected, with the inputs of the correction.
+
+        The others are spared, as a calibration does not hold for all that is stored: too far forward, or with less than half
+        of the pT that is asked for.
+        """
+        assert self.config.corrections is not None
+        event = np.repeat(np.arange(len(jets.offsets) - 1), np.diff(jets.offsets))
+        which = np.flatnonzero(
+            passed[event] & (np.abs(jets.eta) < preset.eta_max) & (jets.pt > 0.5 * preset.pt_min)
+        )
         columns: dict[str, NDArray[Any]] = {
-            name: jets.fields[field] for name, field in _INPUTS.items() if field in jets.fields
+            name: jets.fields[field][which] for name, field in _INPUTS.items() if field in jets.fields
         }
-        owner = np.repeat(np.arange(len(jets.offsets) - 1), np.diff(jets.offsets))
+        stored = np.ones(len(which))
+        if "raw_factor" in jets.fields and jet_corrections.starts_from_raw(self.config.corrections):
+            stored = 1.0 - jets.fields["raw_factor"][which]
+            columns["JetPt"] = columns["JetPt"] * stored
         for name, column in {"Rho": "rho", "run": "run", "luminosity_block": "luminosity_block"}.items():
             if has(events, column):
-                columns[name] = scalar(events, column)[owner]
-        factor = jet_corrections.evaluate(
-            self.config.corrections, self.config.correction, columns, {"systematic": systematic}
+                columns[name] = scalar(events, column)[event[which]]
+        return _Candidates(which, event[which], columns, stored)
+
+    def _corrected(
+        self, jets: Jagged, candidates: _Candidates | None, systematic: str
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """pT and mass of each jet with the correction; as stored without a correction file."""
+        if self.config.corrections is None or candidates is None:
+            return jets.pt, jets.mass
+        factor = np.ones(len(jets.pt))
+        factor[candidates.which] = candidates.stored * jet_corrections.evaluate(
+            self.config.corrections,
+            self.config.correction,
+            candidates.columns,
+            {"systematic": systematic},
+            hold=True,
         )
         return jets.pt * factor, jets.mass * factor
+
+    def _fill_range(
+        self, histograms: dict[str, hist.Hist[Any]], candidates: _Candidates, weight: NDArray[np.float64]
+    ) -> None:
+        """How many jets are beyond the range of the calibration, where the factor is that at its end."""
+        assert self.config.corrections is not None
+        inside = jet_corrections.inside_range(
+            self.config.corrections, candidates.columns["JetPt"], candidates.columns["JetEta"]
+        )
+        axis = hist.axis.StrCategory(["inside", "beyond"], name="range", label="range of the calibration")
+        histograms["calibration_range"] = new(axis)
+        for name, chosen in (("inside", inside), ("beyond", ~inside)):
+            fill(histograms["calibration_range"], weight[candidates.event[chosen]], indices(axis, name))
 
     @staticmethod
     def _book(systematics: tuple[str, ...]) -> dict[str, hist.Hist[Any]]:

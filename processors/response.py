@@ -368,6 +368,8 @@ class ResponseProcessor(Processor):
         if pt_gen is not None:
             columns["pt_gen"] = pt_gen[probe]
         columns["pt_tag"] = reference.pt[tag]
+        partner = jets.to_hlt[tag]
+        columns["pt_hlt_tag"] = np.where(partner >= 0, _raw(hlt, partner), 0.0)
         columns["eta"] = reference.eta[probe]
         columns["phi"] = reference.phi[probe]
         columns["eta_tag"] = reference.eta[tag]

@@ -1,0 +1,110 @@
+"""The step from a RESULT to a calibration file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trila import __version__
+from trila.analysis import results
+from trila.analysis.calibration_config import CalibrationConfig
+from trila.analysis.calibration_report import notes, summarise
+from trila.analysis.derive import Derived, Progress, derive_all
+from trila.analysis.pairs import read_pairs
+from trila.corrections import calibration_set, correction_set
+from trila.corrections.pairs import Pairs
+from trila.processors.errors import InputError
+from trila.processors.triggers import threshold
+
+__all__ = ["Outcome", "calibrate"]
+
+
+class Outcome(NamedTuple):
+    """What `calibrate` made.
+
+    Attributes:
+        derived: the calibration and the measurements.
+        path: of the file.
+        summary: content of `calibration.json` in the report.
+        notes: what the user should know.
+        plots: files, if a report was asked for.
+    """
+
+    derived: Derived
+    path: Path
+    summary: dict[str, Any]
+    notes: list[str]
+    plots: tuple[Path, ...]
+
+
+def calibrate(
+    result: str | Path, output: str | Path, *, config: CalibrationConfig, report: str | Path | None = None,
+    progress: Progress, style: Mapping[str, Any] | None = None,
+) -> Outcome:  # fmt: skip
+    """Derive a calibration from the first half of a result's pairs, and write it.
+
+    Args:
+        result: RESULT of `trila run response`.
+        output: correctionlib file to write, `.json.gz` or `.json`.
+        config: how.
+        report: folder for plots and `calibration.json`.
+        progress: shows long work.
+        style: of the plots.
+
+    Raises:
+        InputError: the result has no pairs, or too few.
+        CorrectionError: the file cannot be written.
+    """
+    source = results.read(result)
+    pairs = read_pairs(source, config.hlt, config.offline, half="first")
+    trigger = source.manifest["configuration"]["response"]["tag_trigger"]
+    threshold_pt = (threshold(trigger) if trigger not in (None, "none") else None) or 0.0
+    try:
+        derived = derive_all(pairs, config, trigger_threshold=threshold_pt, progress=progress)
+    except ValueError as error:
+        raise InputError(f"{result}: {error}") from error
+    description = _description(source, config, trigger, pairs)
+    data_type = "DATA" if any(d["is_data"] for d in source.manifest["datasets"].values()) else "MC"
+    names = calibration_set.Names(config.names.tag, data_type, config.names.algorithm)
+    content = calibration_set.build(derived.calibration, names, description)
+    correction_set.write(content, output)
+    summary = summarise(derived, config, description)
+    plots: tuple[Path, ...] = ()
+    if report is not None:
+        from trila.analysis.plots_calibration import plot_calibration
+
+        folder = Path(report)
+        folder.mkdir(parents=True, exist_ok=True)
+        results.write_json(folder / "calibration.json", summary)
+        plots = tuple(plot_calibration(derived, folder, is_data=data_type == "DATA", **(style or {})))
+    return Outcome(derived, Path(output), summary, notes(derived, config), plots)
+
+
+def _description(
+    source: results.Result, config: CalibrationConfig, trigger: str | None, pairs: Pairs
+) -> dict[str, Any]:
+    """What the file says of itself."""
+    manifest = source.manifest
+    events = manifest["configuration"]["events"]
+    response = manifest["configuration"]["response"]
+    eras = sorted({item["era"] for item in manifest["inputs"] if item["era"]})
+    return {
+        "made_by": f"trila {__version__}",
+        "definition": f"corrected HLT pT over offline pT has {config.scale.estimator} 1 in bins of the tag's offline pT",
+        "estimator": config.scale.estimator,
+        "levels": {"hlt": config.hlt.model_dump(), "offline": config.offline.model_dump()},
+        "stored_levels": {"hlt": response["hlt_level"], "offline": response["offline_level"]},
+        "reference": manifest["reference"],
+        "trigger": trigger or "none",
+        "orthogonal_triggers": response["orthogonal_triggers"],
+        "required_triggers": events["triggers"],
+        "era": eras,
+        "lumi_mask_digest": None if events["lumi_mask"] is None else results.digest(events["lumi_mask"]),
+        "manifest_digest": results.digest(manifest),
+        "configuration": config.model_dump(mode="json"),
+        "eta_edges": list(config.scale.eta_edges),
+        "half": "events of the first half by their hash; `trila closure` uses the second",
+        "storage_threshold": float(np.floor(pairs.hlt.min())),
+        "pairs": int(pairs.hlt.size),
+    }

@@ -1,0 +1,135 @@
+"""Reads the tag-and-probe pairs of a RESULT, at the levels that a calibration shall connect.
+
+| level | HLT | offline |
+| --- | --- | --- |
+| `raw` | stored correction undone (the same where none was stored) | `rawFactor` undone |
+| `stored` | as stored | as stored |
+| `corrected` | raw, then corrected with a correctionlib file | the same |
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from trila.analysis import results
+from trila.corrections import jets
+from trila.corrections.pairs import Pairs
+from trila.corrections.resampling import second_half
+from trila.processors.errors import InputError
+
+__all__ = ["Level", "read_pairs"]
+
+_IDENTITY = ("run", "luminosity_block", "event")
+
+
+class Level(BaseModel):
+    """The level of a jet energy.
+
+    Attributes:
+        level: "raw", "stored" or "corrected".
+        file: correctionlib file, for "corrected".
+        correction: its name in the file; the only one, if not given.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: Literal["raw", "stored", "corrected"]
+    file: str | None = None
+    correction: str | None = None
+
+    def model_post_init(self, _context: Any) -> None:
+        if (self.level == "corrected") != (self.file is not None):
+            raise ValueError("level 'corrected' needs a file, and only that level takes one")
+
+
+def read_pairs(
+    result: results.Result, hlt: Level, offline: Level, *, half: Literal["first", "second", "both"] = "both"
+) -> Pairs:
+    """The pairs of a RESULT.
+
+    Args:
+        result: of `trila run response`.
+        hlt, offline: which energies.
+        half: of the events, by a hash: a calibration is derived from the first, and closed with the second.
+
+    Returns:
+        Those pairs whose pT are above zero.
+
+    Raises:
+        InputError: it has no pairs, or they lack what the levels or the resampling need.
+    """
+    folder = result.path / "pairs"
+    if not folder.is_dir():
+        raise InputError(
+            f"{result.path} has no pairs: `trila run response FILES... -o {result.path}` makes them (without --no-pairs)"
+        )
+    columns = _columns(folder, {name: d["scale"] for name, d in result.manifest["datasets"].items()})
+    reference = "pt_offline" if "pt_offline" in columns else "pt_gen"
+    if not columns:
+        raise InputError(f"the table of pairs of {result.path} is empty: no event had a tag and a probe")
+    missing = [name for name in _IDENTITY if name not in columns]
+    if missing:
+        raise InputError(
+            f"the pairs of {result.path} have no {', '.join(missing)}: errors and the two halves of the data go by "
+            "the identity of the event; run on input that has it"
+        )
+    if half != "both":
+        second = second_half(*(columns[name] for name in _IDENTITY))
+        keep = second if half == "second" else ~second
+        columns = {name: values[keep] for name, values in columns.items()}
+    pairs = Pairs(
+        hlt=_at(columns, hlt, "pt_hlt", result.path),
+        offline=_at(columns, offline, reference, result.path),
+        tag=columns["pt_tag"],
+        eta=columns["eta_hlt"],
+        phi=columns["phi"],
+        weight=columns["weight"],
+        run=columns["run"],
+        luminosity_block=columns["luminosity_block"],
+        event=columns["event"],
+        pileup=columns.get("rho", columns.get("mu")),
+        area=columns.get("area"),
+        particle=columns.get("pt_gen"),
+        tag_hlt=columns.get("pt_hlt_tag"),
+        tag_eta=columns["eta_tag"],
+        alpha=columns.get("alpha"),
+    )
+    good = (pairs.hlt > 0) & (pairs.offline > 0) & np.isfinite(pairs.hlt) & np.isfinite(pairs.offline)
+    return pairs if good.all() else pairs.take(good)
+
+
+def _columns(folder: Path, scales: dict[str, float]) -> dict[str, NDArray[Any]]:
+    """Columns that all datasets have; weights of simulated ones in pb, as in the histograms."""
+    tables = []
+    for name, scale in scales.items():
+        if (folder / name).is_dir():
+            table: pa.Table = pyarrow.dataset.dataset(folder / name, format="parquet").to_table()
+            columns = {c: table[c].to_numpy() for c in table.column_names}
+            columns["weight"] = columns["weight"] * scale
+            tables.append(columns)
+    common = set.intersection(*(set(t) for t in tables)) if tables else set()
+    return {c: np.concatenate([t[c] for t in tables]) for c in tables[0] if c in common} if tables else {}
+
+
+def _at(columns: dict[str, NDArray[Any]], level: Level, name: str, path: Path) -> NDArray[Any]:
+    """pT at a level."""
+    if level.level == "stored" or (name == "pt_gen" and level.level == "raw"):
+        return columns[name]
+    if f"{name}_raw" not in columns:
+        raise InputError(
+            f"the pairs of {path} do not say what {name} is before its correction; use level: stored, or input "
+            "with rawFactor"
+        )
+    raw = columns[f"{name}_raw"]
+    if level.file is None:
+        return raw
+    inputs = {"JetPt": raw, "JetEta": columns["eta"], "JetPhi": columns["phi"], "run": columns["run"]}
+    for wanted, column in {"Rho": "rho", "JetA": "area"}.items():
+        if column in columns:
+            inputs[wanted] = columns[column]
+    return raw * jets.evaluate(level.file, level.correction, inputs)
