@@ -125,6 +125,10 @@ class WideJets(NamedTuple):
     n_jets: NDArray[np.int64]
     stage: NDArray[np.int64]
 
+    def of(self, events: NDArray[np.int64]) -> "WideJets":
+        """The systems of these events alone."""
+        return WideJets._make(values[..., events] for values in self)
+
 
 @kernel
 def _distance2(eta: float, phi: float, other_eta: float, other_phi: float) -> float:
@@ -191,7 +195,7 @@ def _wide_jets(
                 j = seeds[k]
                 azimuth = np.float64(phi[j])
                 wide[k, 0], wide[k, 1] = pt[j], eta[j]
-                wide[k, 2] = azimuth - 2.0 * np.pi * ((azimuth > np.pi) - (azimuth < -np.pi))
+                wide[k, 2] = azimuth if abs(azimuth) <= np.pi else azimuth - np.copysign(2.0 * np.pi, azimuth)
             else:
                 wide[k, 0] = np.sqrt(p[k, 0] * p[k, 0] + p[k, 1] * p[k, 1])
                 wide[k, 1] = np.arcsinh(p[k, 2] / wide[k, 0])
