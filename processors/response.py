@@ -379,9 +379,10 @@ class ResponseProcessor(Processor):
             columns["area"] = hlt.area[hlt_probe]
         columns["alpha"] = alpha
         exact = {*identity, "weight"}  # the rest is measured to three digits, whatever the input's type
-        return pa.table(
-            {k: v if k in exact else v.astype(np.float32, copy=False) for k, v in columns.items()}
-        )
+        columns = {k: v if k in exact else v.astype(np.float32, copy=False) for k, v in columns.items()}
+        # that nothing is missing saves half the time of writing
+        fields = [pa.field(k, pa.from_numpy_dtype(v.dtype), nullable=False) for k, v in columns.items()]
+        return pa.table(columns, pa.schema(fields))
 
 
 def _raw(jets: Jagged, which: NDArray[np.int64]) -> NDArray[Any]:
