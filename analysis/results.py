@@ -123,7 +123,7 @@ def _is_result(path: Path) -> bool:
 class _Archive(zipfile.ZipFile):
     """Written with run-length encoding: histograms are empty cells and numbers that do not repeat.
 
-    That is smaller than `zipfile`'s fastest level and takes half the time, a twentieth of that of a million events.
+    That is smaller than `zipfile`'s fastest level and takes two thirds of its time.
     """
 
     def open(self, *args: Any, **options: Any) -> Any:
