@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from trila.processors.compiled import kernel
 
-__all__ = ["Bins", "add", "bins_of", "fill", "indices", "locate", "locate_regular", "memory_of"]
+__all__ = ["Bins", "Indices", "add", "bins_of", "fill", "indices", "locate", "locate_regular", "memory_of"]
 
+#: Positions on an axis.
 Indices = NDArray[np.int32]
 
 
