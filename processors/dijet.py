@@ -245,22 +245,19 @@ class DijetProcessor(Processor):
         weight: NDArray[np.float64],
     ) -> None:  # fmt: skip
         """Nominal distributions: those of the cut variables before the cut, the others after it."""
+        before, after = system.of(found), system.of(chosen)
+        w = weight[chosen]
         for position, jet in enumerate(("leading", "subleading")):
-            for name, values in {"pt": system.pt, "eta": system.eta, "phi": system.phi}.items():
+            for name, values in {"pt": after.pt, "eta": after.eta, "phi": after.phi}.items():
                 axes = histograms[name].axes
-                fill(
-                    histograms[name],
-                    weight[chosen],
-                    indices(axes[0], jet),
-                    indices(axes[1], values[position, chosen]),
-                )
-        d_phi = np.abs(system.phi[0] - system.phi[1])
-        after = {
-            "delta_phi": np.minimum(d_phi, 2 * np.pi - d_phi),
-            "chi": np.exp(2 * np.abs(system.y_star)),
-            "n_jets": system.n_jets,
-        }
-        before = {"delta_eta": np.abs(system.eta[0] - system.eta[1]), "y_star": system.y_star}
-        for events, quantities in ((chosen, after), (found, before)):
-            for name, values in quantities.items():
-                fill(histograms[name], weight[events], indices(histograms[name].axes[0], values[events]))
+                fill(histograms[name], w, indices(axes[0], jet), indices(axes[1], values[position]))
+        d_phi = np.abs(after.phi[0] - after.phi[1])
+        quantities: tuple[tuple[str, NDArray[Any], NDArray[np.float64]], ...] = (
+            ("delta_phi", np.minimum(d_phi, 2 * np.pi - d_phi), w),
+            ("chi", np.exp(2 * np.abs(after.y_star)), w),
+            ("n_jets", after.n_jets, w),
+            ("delta_eta", np.abs(before.eta[0] - before.eta[1]), weight[found]),
+            ("y_star", before.y_star, weight[found]),
+        )
+        for name, values, weights in quantities:
+            fill(histograms[name], weights, indices(histograms[name].axes[0], values))

@@ -186,7 +186,7 @@ class EfficiencyProcessor(Processor):
         selected: EventSelection, threshold: float,
     ) -> None:  # fmt: skip
         """Probes of events that the trigger took, tag above the threshold; a probe without HLT jet did not pass."""
-        partner, _ = mutual_nearest(jets, hlt, self.config.match_radius)
+        partner = mutual_nearest(jets, hlt, self.config.match_radius).of_a
         lost = len(hlt.pt)
         hlt_pt = np.append(hlt.pt, 0.0)  # unmatched probes point to a jet of no pT, so that none is left out
         found = dijets(

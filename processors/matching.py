@@ -4,7 +4,7 @@ Two jets are partners if each is the other's nearest and they are closer than th
 result does not depend on the order of jets, and a far jet is never taken because the near one was used up.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trila.processors.columns import Jagged
 from trila.processors.compiled import kernel
 
-__all__ = ["delta_phi", "mutual_nearest"]
+__all__ = ["Partners", "delta_phi", "mutual_nearest"]
 
 
 @kernel
@@ -24,54 +24,66 @@ def delta_phi(a: float, b: float) -> float:
     )  # a modulo costs five times as much
 
 
+class Partners(NamedTuple):
+    """Who is whose partner in two collections, a and b; positions are among all objects of a collection.
+
+    Attributes:
+        of_a: for each object of a, the position of its partner in b, or -1.
+        of_b: for each object of b, the position of its partner in a, or -1.
+        distance2: for each object of a that has a partner, the square of the distance to it.
+    """
+
+    of_a: NDArray[np.int64]
+    of_b: NDArray[np.int64]
+    distance2: NDArray[np.float64]
+
+
 @kernel
 def _mutual_nearest(
     a_offsets: NDArray[np.int64], a_eta: NDArray[Any], a_phi: NDArray[Any],
     b_offsets: NDArray[np.int64], b_eta: NDArray[Any], b_phi: NDArray[Any],
-    limit: float, a_partner: NDArray[np.int64], b_partner: NDArray[np.int64], a_distance: NDArray[np.float64],
-    b_distance: NDArray[np.float64],
+    limit2: float, of_a: NDArray[np.int64], of_b: NDArray[np.int64], distance2: NDArray[np.float64],
 ) -> None:  # fmt: skip
+    nearest = np.empty(
+        np.max(b_offsets[1:] - b_offsets[:-1]) if len(b_offsets) > 1 else 0
+    )  # to each b of an event
     for event in range(len(a_offsets) - 1):
+        begin, end = b_offsets[event], b_offsets[event + 1]
+        for j in range(begin, end):
+            of_b[j] = -1
+            nearest[j - begin] = limit2
         for i in range(a_offsets[event], a_offsets[event + 1]):
-            for j in range(b_offsets[event], b_offsets[event + 1]):
-                d_eta = np.float64(a_eta[i]) - np.float64(b_eta[j])
-                if abs(d_eta) >= limit:
-                    continue
-                d_phi = delta_phi(np.float64(a_phi[i]), np.float64(b_phi[j]))
+            eta, phi = np.float64(a_eta[i]), np.float64(a_phi[i])
+            of_a[i] = -1
+            distance2[i] = limit2
+            for j in range(begin, end):
+                d_eta = eta - np.float64(b_eta[j])
+                d_phi = delta_phi(phi, np.float64(b_phi[j]))
                 distance = d_eta * d_eta + d_phi * d_phi
-                if distance < a_distance[i]:
-                    a_distance[i] = distance
-                    a_partner[i] = j
-                if distance < b_distance[j]:
-                    b_distance[j] = distance
-                    b_partner[j] = i
+                if distance >= limit2:  # one branch for nearly all of the combinations
+                    continue
+                if distance < distance2[i]:
+                    distance2[i] = distance
+                    of_a[i] = j
+                if distance < nearest[j - begin]:
+                    nearest[j - begin] = distance
+                    of_b[j] = i
         for i in range(a_offsets[event], a_offsets[event + 1]):
-            j = a_partner[i]
-            if j >= 0 and b_partner[j] != i:
-                a_partner[i] = -1
-        for j in range(b_offsets[event], b_offsets[event + 1]):
-            i = b_partner[j]
-            if i >= 0 and a_partner[i] != j:
-                b_partner[j] = -1
+            if of_a[i] >= 0 and of_b[of_a[i]] != i:
+                of_a[i] = -1
+        for j in range(begin, end):
+            if of_b[j] >= 0 and of_a[of_b[j]] != j:
+                of_b[j] = -1
 
 
-def mutual_nearest(a: Jagged, b: Jagged, limit: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def mutual_nearest(a: Jagged, b: Jagged, limit: float) -> Partners:
     """Partners of the objects of two collections with `eta` and `phi`.
 
     Args:
         a: one collection.
         b: the other, of the same events.
         limit: partners are closer than this in sqrt(d_eta^2 + d_phi^2). For jets of radius R, R/2 leaves no choice.
-
-    Returns:
-        For each object of `a` the position of its partner among all objects of `b`, and for each of `b` that in `a`;
-        -1 where there is none.
     """
-    a_partner = np.full(len(a.eta), -1, dtype=np.int64)
-    b_partner = np.full(len(b.eta), -1, dtype=np.int64)
-    a_distance = np.full(len(a.eta), limit * limit)
-    b_distance = np.full(len(b.eta), limit * limit)
-    _mutual_nearest(
-        a.offsets, a.eta, a.phi, b.offsets, b.eta, b.phi, limit, a_partner, b_partner, a_distance, b_distance
-    )
-    return a_partner, b_partner
+    partners = Partners(np.empty(len(a.eta), np.int64), np.empty(len(b.eta), np.int64), np.empty(len(a.eta)))
+    _mutual_nearest(a.offsets, a.eta, a.phi, b.offsets, b.eta, b.phi, limit * limit, *partners)
+    return partners

@@ -14,9 +14,12 @@ import awkward as ak
 import numpy as np
 import uproot
 from coffea.nanoevents import NanoEventsFactory
+from coffea.nanoevents.mapping import TrivialUprootOpener
+from coffea.nanoevents.util import tuple_to_key
 from numpy.typing import NDArray
 
 from trila.processors import formats
+from trila.processors.baskets import BranchMapping
 from trila.processors.errors import BadFile, InputError, nearest
 from trila.processors.formats import Format
 from trila.processors.schema import BranchType, canonical_schema, resolve
@@ -248,20 +251,22 @@ def read(
         raise BadFile(
             file, f"was replaced while the run was going on (uuid {directory.file.uuid}, not {uuid})"
         )
-    return NanoEventsFactory.from_root(
-        directory,
-        treepath=tree,
-        schemaclass=canonical_schema(layout.table),
-        entry_start=start,
-        entry_stop=stop,
-        metadata={
-            **metadata, "filename": file, "entrystart": start, "entrystop": stop, "fileuuid": uuid,
-            "format": layout.table.name, "era": layout.era, "products": layout.table.products,
-        },
-        iteritems_options={"filter_name": [name.replace("[", "[[]") for name in _branches(layout)]},
-        access_log=log,
+    # what NanoEventsFactory.from_root does, with a mapping of our own
+    source = directory[tree]
+    mapping = BranchMapping(
+        TrivialUprootOpener({uuid: file}), start, stop, cache={}, access_log=log, file_handle=directory, virtual=True,
         buffer_cache={},  # a column is read once, however many processors use it
-    ).events()  # fmt: skip
+    )  # fmt: skip
+    key = (uuid, source.object_path, f"{start}-{stop}")
+    mapping.preload_column_source(*key[:2], source)
+    names = [name.replace("[", "[[]") for name in _branches(layout)]
+    form = BranchMapping._extract_base_form(source, iteritems_options={"filter_name": names})
+    form["parameters"]["metadata"] = {
+        **metadata, "filename": file, "entrystart": start, "entrystop": stop, "fileuuid": uuid,
+        "format": layout.table.name, "era": layout.era, "products": layout.table.products,
+    }  # fmt: skip
+    schema = canonical_schema(layout.table)(form)
+    return NanoEventsFactory(schema, mapping, tuple_to_key(key), mode="virtual").events()
 
 
 def _branches(layout: Layout) -> list[str]:

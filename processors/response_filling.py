@@ -1,6 +1,9 @@
-"""Compiled loops that fill the response histograms, each in one pass over the jets of a chunk."""
+"""Compiled loops that fill the response histograms, each in one pass over the jets of a chunk.
 
-from typing import Any
+All share the axes of eta and pT: `located` finds the bins of a collection's jets once for all of them.
+"""
+
+from typing import Any, NamedTuple
 
 import hist
 import numpy as np
@@ -8,118 +11,121 @@ from numpy.typing import NDArray
 
 from trila.processors.columns import Jagged
 from trila.processors.compiled import kernel
-from trila.processors.filling import Bins, add, bins_of, locate, locate_regular, memory_of
-from trila.processors.matching import delta_phi
+from trila.processors.filling import Indices, add, indices, locate_regular, memory_of
+from trila.processors.matching import Partners
 
-__all__ = ["fill_direct", "fill_matched", "fill_ratio"]
+__all__ = ["Located", "fill_direct", "fill_matched", "fill_ratio", "located"]
 
 Memory = NDArray[np.float64]
 
 
+class Located(NamedTuple):
+    """Jets with their place in histograms of eta and pT; each array of shape (n_jets,).
+
+    Attributes:
+        jets: with `pt`.
+        eta, pt: positions on the axes, underflow first.
+        weight: of the jet's event; 0 where that does not pass.
+        n_eta: positions on the axis of eta.
+        n_pt: positions on the axis of pT.
+    """
+
+    jets: Jagged
+    eta: Indices
+    pt: Indices
+    weight: NDArray[np.float64]
+    n_eta: int
+    n_pt: int
+
+
+def located(jets: Jagged, axes: Any, passed: NDArray[np.bool_], weight: NDArray[np.float64]) -> Located:
+    """Place jets on the first two of the axes, eta and pT.
+
+    Args:
+        jets: with `eta`, `pt`.
+        axes: of a histogram.
+        passed, weight: per event.
+    """
+    eta, pt = indices(axes[0], jets.eta), indices(axes[1], jets.pt)
+    per_jet = np.repeat(np.where(passed, weight, 0.0), np.diff(jets.offsets))
+    return Located(jets, eta, pt, per_jet, axes[0].extent, axes[1].extent)
+
+
 @kernel
 def _fill_matched(
-    offsets: NDArray[np.int64], eta: NDArray[Any], pt: NDArray[Any], good: NDArray[np.bool_],
-    partner: NDArray[np.int64], passed: NDArray[np.bool_], weight: NDArray[np.float64], eta_bins: Bins, pt_bins: Bins,
-    memory: Memory,
+    eta: Indices, pt: Indices, weight: NDArray[np.float64], n_eta: int, n_pt: int, good: NDArray[np.bool_],
+    partner: NDArray[np.int64], memory: Memory,
 ) -> None:  # fmt: skip
-    n_eta, n_pt = len(eta_bins.edges) + 1, len(pt_bins.edges) + 1
-    for event in range(len(offsets) - 1):
-        if passed[event]:
-            for j in range(offsets[event], offsets[event + 1]):
-                if good[j]:
-                    matched = 1 if partner[j] >= 0 else 0
-                    cell = locate(np.float64(eta[j]), eta_bins) + n_eta * locate(np.float64(pt[j]), pt_bins)
-                    add(memory, cell + n_eta * n_pt * matched, weight[event])
+    for j in range(len(pt)):
+        matched = 1 if partner[j] >= 0 else 0
+        add(memory, eta[j] + n_eta * (pt[j] + n_pt * matched), weight[j] if good[j] else 0.0)
 
 
 def fill_matched(
-    histogram: hist.Hist[Any], jets: Jagged, good: NDArray[np.bool_], partner: NDArray[np.int64],
-    passed: NDArray[np.bool_], weight: NDArray[np.float64],
-) -> None:  # fmt: skip
+    histogram: hist.Hist[Any], at: Located, good: NDArray[np.bool_], partner: NDArray[np.int64]
+) -> None:
     """Count jets in bins of eta, pT, and whether they have a partner.
 
     Args:
         histogram: axes eta, pT, matched.
-        jets: with `eta`, `pt`.
+        at: the jets.
         good: per jet, whether it counts.
         partner: per jet, position of its partner, or -1.
-        passed, weight: per event.
     """
-    axes = histogram.axes
-    _fill_matched(
-        jets.offsets, jets.eta, jets.pt, good, partner, passed, weight, bins_of(axes[0]), bins_of(axes[1]),
+    _fill_matched(at.eta, at.pt, at.weight, at.n_eta, at.n_pt, good, partner, memory_of(histogram))
+
+
+@kernel
+def _fill_ratio(
+    eta: Indices, pt: Indices, weight: NDArray[np.float64], n_eta: int, n_pt: int, jet_pt: NDArray[Any],
+    partner: NDArray[np.int64], other_pt: NDArray[Any], response_bins: int, memory: Memory,
+) -> None:  # fmt: skip
+    for j in range(len(pt)):
+        i = partner[j]
+        if i >= 0:
+            ratio = np.float64(other_pt[i]) / np.float64(jet_pt[j])
+            response = locate_regular(ratio, 0.0, 3.0, response_bins)
+            add(memory, eta[j] + n_eta * (pt[j] + n_pt * response), weight[j])
+
+
+def fill_ratio(
+    histogram: hist.Hist[Any], at: Located, partner: NDArray[np.int64], other_pt: NDArray[Any]
+) -> None:
+    """Fill the ratio of a partner's pT to the jet's, in bins of the jet's eta and pT.
+
+    Args:
+        histogram: axes eta, pT, ratio (equidistant in 0 to 3).
+        at: the jets.
+        partner: per jet, position of its partner, or -1.
+        other_pt: pT of the partners' collection.
+    """
+    _fill_ratio(
+        at.eta, at.pt, at.weight, at.n_eta, at.n_pt, at.jets.pt, partner, other_pt, histogram.axes[2].size,
         memory_of(histogram),
     )  # fmt: skip
 
 
 @kernel
-def _fill_ratio(
-    offsets: NDArray[np.int64], eta: NDArray[Any], pt: NDArray[Any], partner: NDArray[np.int64], other_pt: NDArray[Any],
-    passed: NDArray[np.bool_], weight: NDArray[np.float64], eta_bins: Bins, pt_bins: Bins, response_bins: int,
-    memory: Memory,
-) -> None:  # fmt: skip
-    n_eta, n_pt = len(eta_bins.edges) + 1, len(pt_bins.edges) + 1
-    for event in range(len(offsets) - 1):
-        if passed[event]:
-            for j in range(offsets[event], offsets[event + 1]):
-                i = partner[j]
-                if i >= 0:
-                    response = locate_regular(
-                        np.float64(other_pt[i]) / np.float64(pt[j]), 0.0, 3.0, response_bins
-                    )
-                    cell = locate(np.float64(eta[j]), eta_bins) + n_eta * locate(np.float64(pt[j]), pt_bins)
-                    add(memory, cell + n_eta * n_pt * response, weight[event])
-
-
-def fill_ratio(
-    histogram: hist.Hist[Any], jets: Jagged, partner: NDArray[np.int64], other_pt: NDArray[Any],
-    passed: NDArray[np.bool_], weight: NDArray[np.float64],
-) -> None:  # fmt: skip
-    """Fill the ratio of a partner's pT to the jet's, in bins of the jet's eta and pT.
-
-    Args:
-        histogram: axes eta, pT, ratio (equidistant in 0 to 3).
-        jets: with `eta`, `pt`.
-        partner: per jet, position of its partner, or -1.
-        other_pt: pT of the partners' collection.
-        passed, weight: per event.
-    """
-    axes = histogram.axes
-    _fill_ratio(
-        jets.offsets, jets.eta, jets.pt, partner, other_pt, passed, weight, bins_of(axes[0]), bins_of(axes[1]),
-        axes[2].size, memory_of(histogram),
-    )  # fmt: skip
-
-
-@kernel
 def _fill_direct(
-    offsets: NDArray[np.int64], eta: NDArray[Any], phi: NDArray[Any], pt: NDArray[Any], good: NDArray[np.bool_],
-    partner: NDArray[np.int64], other_eta: NDArray[Any], other_phi: NDArray[Any], other_pt: NDArray[Any],
-    passed: NDArray[np.bool_], weight: NDArray[np.float64], eta_bins: Bins, pt_bins: Bins, response_bins: int,
-    distance_bins: int, radius: float, response: Memory, correlation: Memory, distance: Memory,
+    eta: Indices, pt: Indices, weight: NDArray[np.float64], n_eta: int, n_pt: int, jet_pt: NDArray[Any],
+    good: NDArray[np.bool_], partner: NDArray[np.int64], distance2: NDArray[np.float64], hlt_pt: NDArray[Any],
+    hlt_at: Indices, response_bins: int, distance_bins: int, radius: float, response: Memory, correlation: Memory,
+    distance: Memory,
 ) -> None:  # fmt: skip
-    n_eta, n_pt = len(eta_bins.edges) + 1, len(pt_bins.edges) + 1
-    for event in range(len(offsets) - 1):
-        if passed[event]:
-            w = weight[event]
-            for j in range(offsets[event], offsets[event + 1]):
-                i = partner[j]
-                if i >= 0 and good[j]:
-                    at_pt = locate(np.float64(pt[j]), pt_bins)
-                    cell = locate(np.float64(eta[j]), eta_bins) + n_eta * at_pt
-                    ratio = np.float64(other_pt[i]) / np.float64(pt[j])
-                    add(response, cell + n_eta * n_pt * locate_regular(ratio, 0.0, 3.0, response_bins), w)
-                    add(correlation, cell + n_eta * n_pt * locate(np.float64(other_pt[i]), pt_bins), w)
-                    d_eta = np.float64(eta[j]) - np.float64(other_eta[i])
-                    d_phi = delta_phi(np.float64(phi[j]), np.float64(other_phi[i]))
-                    d_r = np.sqrt(d_eta * d_eta + d_phi * d_phi)
-                    add(distance, at_pt + n_pt * locate_regular(d_r, 0.0, radius, distance_bins), w)
+    for j in range(len(pt)):
+        i = partner[j]
+        if i >= 0 and good[j]:
+            ratio = np.float64(hlt_pt[i]) / np.float64(jet_pt[j])
+            at_response = locate_regular(ratio, 0.0, 3.0, response_bins)
+            at_distance = locate_regular(np.sqrt(distance2[j]), 0.0, radius, distance_bins)
+            add(response, eta[j] + n_eta * (pt[j] + n_pt * at_response), weight[j])
+            add(correlation, eta[j] + n_eta * (pt[j] + n_pt * hlt_at[i]), weight[j])
+            add(distance, pt[j] + n_pt * at_distance, weight[j])
 
 
 def fill_direct(
-    response: hist.Hist[Any], correlation: hist.Hist[Any], distance: hist.Hist[Any], reference: Jagged,
-    good: NDArray[np.bool_], partner: NDArray[np.int64], hlt: Jagged, passed: NDArray[np.bool_],
-    weight: NDArray[np.float64],
+    response: hist.Hist[Any], correlation: hist.Hist[Any], distance: hist.Hist[Any], at: Located,
+    good: NDArray[np.bool_], partners: Partners, hlt: Located,
 ) -> None:  # fmt: skip
     """Fill response, pT correlation and distance of every good reference jet that has an HLT partner.
 
@@ -127,14 +133,13 @@ def fill_direct(
         response: axes eta, pT (reference), response.
         correlation: axes eta, pT (reference), pT (HLT), both pT with the same edges.
         distance: axes pT (reference), delta R.
-        reference, hlt: with `pt`, `eta`, `phi`.
+        at, hlt: the reference and HLT jets.
         good: per reference jet.
-        partner: per reference jet, position of its HLT partner, or -1.
-        passed, weight: per event.
+        partners: of reference and HLT jets.
     """
     d_r = distance.axes[1]
     _fill_direct(
-        reference.offsets, reference.eta, reference.phi, reference.pt, good, partner, hlt.eta, hlt.phi, hlt.pt, passed,
-        weight, bins_of(response.axes[0]), bins_of(response.axes[1]), response.axes[2].size, d_r.size, d_r.edges[-1],
-        memory_of(response), memory_of(correlation), memory_of(distance),
+        at.eta, at.pt, at.weight, at.n_eta, at.n_pt, at.jets.pt, good, partners.of_a, partners.distance2, hlt.jets.pt,
+        hlt.pt, response.axes[2].size, d_r.size, d_r.edges[-1], memory_of(response), memory_of(correlation),
+        memory_of(distance),
     )  # fmt: skip

@@ -131,7 +131,7 @@ class _Resolver:
                 (branch,), f"{_load(branch)},{_load(counter)},{_apply('content')}", self.jagged[branch]
             )
         if collection.where is None:
-            return _Recipe((branch,), f"{_load(branch)},!content", self.jagged[branch])
+            return _Recipe((branch,), f"{_load(branch)},{_apply('values')}", self.jagged[branch])
         codes = self.name(source, collection.where.branch)
         if codes not in self.jagged:
             return None

@@ -110,7 +110,8 @@ class WideJets(NamedTuple):
 
     Attributes:
         mass: of the pair, GeV, shape (n_events,).
-        pt, eta, phi: of the two (wide) jets, leading first, shape (2, n_events).
+        pt, eta, phi: of the two (wide) jets, leading first, shape (2, n_events); as stored where nothing is added to
+            a leading jet.
         y_star: half the rapidity difference, signed.
         n_jets: selected jets.
         stage: 1 if the two leading jets pass their thresholds, 2 if both are good as well.
@@ -124,6 +125,17 @@ class WideJets(NamedTuple):
     n_jets: NDArray[np.int64]
     stage: NDArray[np.int64]
 
+    def of(self, events: NDArray[np.int64]) -> "WideJets":
+        """The systems of these events alone."""
+        return WideJets._make(values[..., events] for values in self)
+
+
+@kernel
+def _distance2(eta: float, phi: float, other_eta: float, other_phi: float) -> float:
+    d_eta = np.float64(eta) - np.float64(other_eta)
+    d_phi = delta_phi(np.float64(phi), np.float64(other_phi))
+    return float(d_eta * d_eta + d_phi * d_phi)
+
 
 @kernel
 def _wide_jets(
@@ -133,6 +145,8 @@ def _wide_jets(
     n_jets: NDArray[np.int64], stage: NDArray[np.int64],
 ) -> None:  # fmt: skip
     p = np.empty((2, 4))  # px, py, pz, E of the two
+    seeds, size = np.empty(2, np.int64), np.empty(2, np.int64)
+    wide = np.empty((2, 3))  # pt, eta, phi of the two
     for event in range(len(offsets) - 1):
         if not passed[event]:
             continue
@@ -150,40 +164,48 @@ def _wide_jets(
         if not (good[first] and good[second]):
             continue
         stage[event] = 2
+        seeds[0], seeds[1] = first, second
+        size[:] = 0
         p[:] = 0.0
         for j in range(offsets[event], offsets[event + 1]):
             if j == first:
-                seed = 0
+                k = 0
             elif j == second:
-                seed = 1
+                k = 1
             elif radius > 0 and good[j] and pt[j] > pt_min and abs(eta[j]) < eta_max:
-                d_first = np.hypot(
-                    eta[j] - np.float64(eta[first]), delta_phi(np.float64(phi[j]), np.float64(phi[first]))
-                )
-                d_second = np.hypot(
-                    eta[j] - np.float64(eta[second]), delta_phi(np.float64(phi[j]), np.float64(phi[second]))
-                )
-                seed = 0 if d_first < d_second else 1
-                if min(d_first, d_second) >= radius:
+                d_first = _distance2(eta[j], phi[j], eta[first], phi[first])
+                d_second = _distance2(eta[j], phi[j], eta[second], phi[second])
+                if min(d_first, d_second) >= radius * radius:
                     continue
+                k = 0 if d_first < d_second else 1
             else:
                 continue
-            transverse, m = np.float64(pt[j]), np.float64(mass[j])  # products of float32 would be float32
-            pz = transverse * np.sinh(np.float64(eta[j]))
-            p[seed, 0] += transverse * np.cos(np.float64(phi[j]))
-            p[seed, 1] += transverse * np.sin(np.float64(phi[j]))
-            p[seed, 2] += pz
-            p[seed, 3] += np.sqrt(transverse * transverse + pz * pz + m * m)
-        lead = 0 if p[0, 0] ** 2 + p[0, 1] ** 2 >= p[1, 0] ** 2 + p[1, 1] ** 2 else 1
+            transverse, azimuth, m = np.float64(pt[j]), np.float64(phi[j]), np.float64(mass[j])
+            growth = np.exp(np.float64(eta[j]))
+            pz = 0.5 * transverse * (growth - 1.0 / growth)
+            p[k, 0] += transverse * np.cos(azimuth)
+            p[k, 1] += transverse * np.sin(azimuth)
+            p[k, 2] += pz
+            p[k, 3] += np.sqrt(transverse * transverse + pz * pz + m * m)
+            size[k] += 1
         for k in range(2):
-            q = p[lead] if k == 0 else p[1 - lead]
-            transverse = np.hypot(q[0], q[1])
-            out_pt[k, event] = transverse
-            out_eta[k, event] = np.arcsinh(q[2] / transverse)
-            out_phi[k, event] = np.arctan2(q[1], q[0])
-        rapidity_first = 0.5 * np.log((p[lead, 3] + p[lead, 2]) / (p[lead, 3] - p[lead, 2]))
-        rapidity_second = 0.5 * np.log((p[1 - lead, 3] + p[1 - lead, 2]) / (p[1 - lead, 3] - p[1 - lead, 2]))
-        y_star[event] = 0.5 * (rapidity_first - rapidity_second)
+            if (
+                size[k] == 1
+            ):  # as stored: computed back from px, py and pz, it would often round into another bin
+                j = seeds[k]
+                azimuth = np.float64(phi[j])
+                wide[k, 0], wide[k, 1] = pt[j], eta[j]
+                wide[k, 2] = azimuth if abs(azimuth) <= np.pi else azimuth - np.copysign(2.0 * np.pi, azimuth)
+            else:
+                wide[k, 0] = np.sqrt(p[k, 0] * p[k, 0] + p[k, 1] * p[k, 1])
+                wide[k, 1] = np.arcsinh(p[k, 2] / wide[k, 0])
+                wide[k, 2] = np.arctan2(p[k, 1], p[k, 0])
+        lead = 0 if wide[0, 0] >= wide[1, 0] else 1
+        for k in range(2):
+            q = wide[lead] if k == 0 else wide[1 - lead]
+            out_pt[k, event], out_eta[k, event], out_phi[k, event] = q[0], q[1], q[2]
+        a, b = p[lead], p[1 - lead]
+        y_star[event] = 0.25 * np.log((a[3] + a[2]) * (b[3] - b[2]) / ((a[3] - a[2]) * (b[3] + b[2])))
         energy = p[0, 3] + p[1, 3]
         momentum2 = (p[0, 0] + p[1, 0]) ** 2 + (p[0, 1] + p[1, 1]) ** 2 + (p[0, 2] + p[1, 2]) ** 2
         out_mass[event] = np.sqrt(max(energy * energy - momentum2, 0.0))

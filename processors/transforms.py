@@ -13,6 +13,8 @@ import numpy as np
 from coffea.nanoevents import transforms as coffea_transforms
 from numpy.typing import NDArray
 
+from trila.processors.baskets import Baskets
+
 __all__ = ["PREFIX", "register"]
 
 PREFIX = "trila_"
@@ -21,10 +23,16 @@ Stack = list[Any]
 
 def _values(column: Any) -> NDArray[Any]:
     """A column as a flat array: jagged ones without their structure."""
-    if isinstance(column, np.ndarray):
-        return column
-    array = column if isinstance(column, ak.Array) else ak.Array(column)
-    return np.asarray(ak.to_numpy(ak.flatten(array, axis=None)))
+    if isinstance(column, Baskets):
+        return column.values()
+    return np.asarray(
+        column if isinstance(column, np.ndarray) else ak.to_numpy(ak.flatten(column, axis=None))
+    )
+
+
+def values(stack: Stack) -> None:
+    """A jagged column -> its entries, flat."""
+    stack.append(_values(stack.pop()))
 
 
 def content(stack: Stack) -> None:
@@ -34,11 +42,10 @@ def content(stack: Stack) -> None:
         ValueError: the column has other counts. In a damaged file, columns would shift against each other unseen.
     """
     counts = ak.to_numpy(stack.pop())
-    layout = ak.Array(stack.pop()).layout.to_ListOffsetArray64(True)
-    offsets = layout.offsets.data
-    if not np.array_equal(offsets[1:] - offsets[:-1], counts):
+    column = Baskets.of(stack.pop())
+    if not column.have(counts):
         raise ValueError("a column does not have as many entries as its collection has objects")
-    stack.append(np.asarray(layout.content.data)[: offsets[-1]])
+    stack.append(column.values())
 
 
 def scale(stack: Stack) -> None:
@@ -53,8 +60,11 @@ def fraction(stack: Stack) -> None:
     In float32, ten times as fast here as float64: identification cuts need three digits.
     """
     mass, eta, pt, energy = (_values(stack.pop()).astype(np.float32, copy=False) for _ in range(4))
-    momentum = pt * (np.exp(eta) + np.exp(-eta)) * np.float32(0.5)
-    total = np.sqrt(momentum * momentum + mass * mass)
+    growth = np.exp(eta)
+    total = pt * (growth + 1 / growth) * np.float32(0.5)
+    total *= total
+    total += mass * mass
+    np.sqrt(total, out=total)
     stack.append(np.divide(energy, total, out=np.zeros_like(total), where=total > 0))
 
 
@@ -63,28 +73,25 @@ def total(stack: Stack) -> None:
     count = int(stack.pop())
     columns = [_values(stack.pop()) for _ in range(count)]
     kind = np.int32 if all(c.dtype.kind in "iub" for c in columns) else np.float32
-    stack.append(np.sum([c.astype(kind) for c in columns], axis=0, dtype=kind))
+    total = columns[0].astype(kind)
+    for column in columns[1:]:
+        total += column.astype(kind, copy=False)
+    stack.append(total)
 
 
 def first(stack: Stack) -> None:
     """A jagged column -> its first entry in each event, 0 where there is none."""
-    layout = ak.Array(stack.pop()).layout.to_ListOffsetArray64(True)
-    offsets, values = layout.offsets.data, np.asarray(layout.content.data)
-    filled = offsets[1:] > offsets[:-1]
-    firsts = np.zeros(len(offsets) - 1, values.dtype)  # the type that the form declares
-    firsts[filled] = values[offsets[:-1][filled]]
-    stack.append(firsts)
+    stack.append(Baskets.of(stack.pop()).firsts())
 
 
 def count(stack: Stack) -> None:
     """A jagged column -> the number of its entries in each event."""
-    stack.append(np.asarray(ak.to_numpy(ak.num(ak.Array(stack.pop()), axis=1))).astype(np.int32))
+    stack.append(Baskets.of(stack.pop()).counts().astype(np.int32))
 
 
 def offsets(stack: Stack) -> None:
     """A jagged column -> its offsets, from 0."""
-    counts = ak.to_numpy(ak.num(ak.Array(stack.pop()), axis=1))
-    stack.append(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    stack.append(Baskets.of(stack.pop()).offsets())
 
 
 def select(stack: Stack) -> None:
@@ -98,8 +105,9 @@ def select(stack: Stack) -> None:
 def select_offsets(stack: Stack) -> None:
     """A jagged column of codes, the code wanted -> offsets of the entries with that code."""
     wanted = int(stack.pop())
-    counts = ak.to_numpy(ak.sum(ak.Array(stack.pop()) == wanted, axis=1))
-    stack.append(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    codes = Baskets.of(stack.pop())
+    before = np.concatenate([[0], np.cumsum(codes.values() == wanted)]).astype(np.int64)
+    stack.append(before[codes.offsets()])
 
 
 def constant(stack: Stack) -> None:
@@ -114,14 +122,10 @@ def index_bits(stack: Stack) -> None:
 
     Indices over 63 do not fit the 64 bits and are left out: no event has that many dimuon vertices.
     """
-    lists = ak.Array(stack.pop())
-    begin = ak.Array(stack.pop())
-    length = ak.Array(stack.pop())
-    list_starts = np.concatenate([[0], np.cumsum(ak.to_numpy(ak.num(lists, axis=1)))])[:-1]
-    objects = ak.to_numpy(ak.num(begin, axis=1))
-    starts = np.repeat(list_starts, objects) + _values(begin).astype(np.int64)
-    lengths = _values(length).astype(np.int64)
-    indices = _values(lists).astype(np.int64)
+    lists, begin, length = (Baskets.of(stack.pop()) for _ in range(3))
+    starts = np.repeat(lists.offsets()[:-1], begin.counts()) + begin.values().astype(np.int64)
+    lengths = length.values().astype(np.int64)
+    indices = lists.values().astype(np.int64)
     owner = np.repeat(np.arange(len(lengths)), lengths)
     within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     chosen = indices[starts[owner] + within]
@@ -132,7 +136,7 @@ def index_bits(stack: Stack) -> None:
 
 
 _TRANSFORMS: tuple[Callable[[Stack], None], ...] = (
-    content, scale, fraction, total, first, count, offsets, select, select_offsets, constant, index_bits,
+    values, content, scale, fraction, total, first, count, offsets, select, select_offsets, constant, index_bits,
 )  # fmt: skip
 
 

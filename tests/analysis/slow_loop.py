@@ -606,6 +606,8 @@ def dijet(
         booking.cut("jet identification", event.weight)
         seeds = selected[:2]
         wide = [vector(*seed[:4]) for seed in seeds]
+        # pT, eta, phi: as stored where nothing is added, as rounding would move entries to other bins
+        stated = [(seed.pt, seed.eta, math.remainder(seed.phi, 2 * math.pi)) for seed in seeds]
         if not atlas:
             for jet in selected[2:]:
                 if not identified(jet):
@@ -614,9 +616,12 @@ def dijet(
                 if min(to_first, to_second) < 1.1:
                     nearer = 0 if to_first < to_second else 1  # the second at a tie
                     wide[nearer] = add(wide[nearer], vector(*jet[:4]))
-        wide.sort(key=lambda one: -one.pt)  # the leading one has the larger pT, once they are complete
+                    stated[nearer] = (wide[nearer].pt, wide[nearer].eta, wide[nearer].phi)
+        if stated[0][0] < stated[1][0]:  # the leading one has the larger pT, once they are complete
+            wide.reverse()
+            stated.reverse()
         y_star = 0.5 * (wide[0].rapidity - wide[1].rapidity)
-        difference = abs(wide[0].eta - wide[1].eta)
+        difference = abs(stated[0][1] - stated[1][1])
         booking.fill("dijet.delta_eta", (difference,), event.weight)
         booking.fill("dijet.y_star", (y_star,), event.weight)
         if not (abs(y_star) < 0.6 if atlas else difference < 1.3):
@@ -625,13 +630,13 @@ def dijet(
         mass = add(wide[0], wide[1]).mass
         booking.fill("dijet.mass", ("nominal", mass), event.weight)
         booking.fill("dijet.mass_standard", ("nominal", mass), event.weight)
-        booking.fill("dijet.delta_phi", (delta_phi(wide[0].phi, wide[1].phi),), event.weight)
+        booking.fill("dijet.delta_phi", (delta_phi(stated[0][2], stated[1][2]),), event.weight)
         booking.fill("dijet.chi", (math.exp(2 * abs(y_star)),), event.weight)
         booking.fill("dijet.n_jets", (len(selected),), event.weight)
-        for name, one in zip(("leading", "subleading"), wide, strict=True):
-            booking.fill("dijet.pt", (name, one.pt), event.weight)
-            booking.fill("dijet.eta", (name, one.eta), event.weight)
-            booking.fill("dijet.phi", (name, one.phi), event.weight)
+        for name, (pt, eta, phi) in zip(("leading", "subleading"), stated, strict=True):
+            booking.fill("dijet.pt", (name, pt), event.weight)
+            booking.fill("dijet.eta", (name, eta), event.weight)
+            booking.fill("dijet.phi", (name, phi), event.weight)
 
 
 def dimuon(events: Iterator[Event], booking: Booking, *, triggers: Sequence[str] = ()) -> None:

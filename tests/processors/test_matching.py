@@ -44,7 +44,7 @@ def test_against_a_loop_over_all_pairs(limit: float) -> None:
         second.append([(float(x), float(y)) for x, y in moved])
         expected += [j + start if j >= 0 else -1 for j in _slow(first[-1], second[-1], limit)]
         start += len(moved)
-    to_second, to_first = mutual_nearest(_jets(first), _jets(second), limit)
+    to_second, to_first, _ = mutual_nearest(_jets(first), _jets(second), limit)
     assert to_second.tolist() == expected
     back = [int(np.flatnonzero(to_second == j)[0]) if j in to_second else -1 for j in range(len(to_first))]
     assert to_first.tolist() == back
@@ -53,18 +53,18 @@ def test_against_a_loop_over_all_pairs(limit: float) -> None:
 def test_two_jets_never_share_a_partner() -> None:
     a = _jets([[(0.0, 0.0), (0.1, 0.0)]])
     b = _jets([[(0.06, 0.0)]])
-    to_b, to_a = mutual_nearest(a, b, 0.2)
+    to_b, to_a, _ = mutual_nearest(a, b, 0.2)
     assert to_b.tolist() == [-1, 0]
     assert to_a.tolist() == [1]
 
 
 def test_azimuth_wraps() -> None:
-    to_b, _ = mutual_nearest(_jets([[(1.0, 3.13)]]), _jets([[(1.0, -3.13)]]), 0.2)
+    to_b, _, _ = mutual_nearest(_jets([[(1.0, 3.13)]]), _jets([[(1.0, -3.13)]]), 0.2)
     assert to_b.tolist() == [0]
     for a, b in [(3.0, -3.0), (-3.1, 3.1), (0.1, 6.2), (1.0, 2.0)]:
         assert delta_phi(a, b) == pytest.approx(abs(math.remainder(a - b, 2 * math.pi)), abs=1e-12)
 
 
 def test_the_limit_is_exclusive() -> None:
-    to_b, _ = mutual_nearest(_jets([[(0.0, 0.0)]]), _jets([[(0.25, 0.0)]]), 0.25)
+    to_b, _, _ = mutual_nearest(_jets([[(0.0, 0.0)]]), _jets([[(0.25, 0.0)]]), 0.25)
     assert to_b.tolist() == [-1]
