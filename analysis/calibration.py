@@ -11,7 +11,7 @@ from trila.analysis import results
 from trila.analysis.calibration_config import CalibrationConfig
 from trila.analysis.calibration_report import notes, summarise
 from trila.analysis.derive import Derived, Progress, derive_all
-from trila.analysis.pairs import read_pairs
+from trila.analysis.pairs import pileup_variable, read_pairs
 from trila.corrections import calibration_set, correction_set
 from trila.corrections.pairs import Pairs
 from trila.processors.errors import InputError
@@ -77,7 +77,12 @@ def calibrate(
         folder = Path(report)
         folder.mkdir(parents=True, exist_ok=True)
         results.write_json(folder / "calibration.json", summary)
-        plots = tuple(plot_calibration(derived, folder, is_data=data_type == "DATA", **(style or {})))
+        pileup = pileup_variable(source) or "rho"
+        plots = tuple(
+            plot_calibration(
+                derived, folder, config=config, is_data=data_type == "DATA", pileup=pileup, **(style or {})
+            )
+        )
     return Outcome(derived, Path(output), summary, notes(derived, config), plots)
 
 
@@ -103,6 +108,7 @@ def _description(
         "lumi_mask_digest": None if events["lumi_mask"] is None else results.digest(events["lumi_mask"]),
         "manifest_digest": results.digest(manifest),
         "configuration": config.model_dump(mode="json"),
+        "pileup_variable": pileup_variable(source),
         "eta_edges": list(config.scale.eta_edges),
         "half": "events of the first half by their hash; `trila closure` uses the second",
         "storage_threshold": float(np.floor(pairs.hlt.min())),

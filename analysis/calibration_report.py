@@ -10,6 +10,7 @@ from trila.analysis.calibration_config import CalibrationConfig
 from trila.analysis.derive import Derived
 from trila.corrections.distortion import mass_distortion
 from trila.corrections.jer import Jer
+from trila.corrections.run_series import response_by_run, suggested_ranges
 
 __all__ = ["notes", "summarise"]
 
@@ -31,7 +32,16 @@ def summarise(derived: Derived, config: CalibrationConfig, description: Mapping[
         if derived.calibration.offset is None
         else _plain(derived.calibration.offset._asdict()),
         "runs": [[r.first, r.last] for r in derived.calibration.runs],
+        "suggested_runs": suggested_runs(derived),
     }
+
+
+def suggested_runs(derived: Derived) -> list[int]:
+    """First run of each range in which the barrel's response, corrected for all runs together, is constant."""
+    pairs = derived.pairs
+    central = np.abs(pairs.eta) < _CENTRAL
+    response = np.exp(derived.log_pt[central]) / pairs.offline[central]
+    return suggested_ranges(response_by_run(pairs.run[central], response, pairs.weight[central]))
 
 
 def notes(derived: Derived, config: CalibrationConfig) -> list[str]:
@@ -54,6 +64,11 @@ def notes(derived: Derived, config: CalibrationConfig) -> list[str]:
         )
     if derived.calibration.offset is None and config.pileup:
         found.append("no pile-up offset: the pairs have neither rho nor mu, or it does not vary")
+    suggested = suggested_runs(derived)
+    if len(suggested) > max(len(config.runs), 1):
+        found.append(
+            f"the response changes with the run; ranges with a calibration of their own: runs: {suggested}"
+        )
     for jer in derived.jer:
         if jer.fit is None:
             found.append(

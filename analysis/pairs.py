@@ -22,7 +22,7 @@ from trila.corrections.pairs import Pairs
 from trila.corrections.resampling import second_half
 from trila.processors.errors import InputError
 
-__all__ = ["Level", "read_pairs"]
+__all__ = ["Level", "pileup_variable", "read_pairs"]
 
 _IDENTITY = ("run", "luminosity_block", "event")
 
@@ -101,6 +101,12 @@ def read_pairs(
     )
     good = (pairs.hlt > 0) & (pairs.offline > 0) & np.isfinite(pairs.hlt) & np.isfinite(pairs.offline)
     return pairs if good.all() else pairs.take(good)
+
+
+def pileup_variable(result: results.Result) -> Literal["rho", "mu"] | None:
+    """Which measure of pile-up the pairs of a RESULT have; ρ, where they have both."""
+    names = pyarrow.dataset.dataset(result.path / "pairs", format="parquet").schema.names
+    return "rho" if "rho" in names else "mu" if "mu" in names else None
 
 
 def _columns(folder: Path, scales: dict[str, float]) -> dict[str, NDArray[Any]]:

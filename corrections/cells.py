@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Sorted", "cell_of", "effective_entries", "medians", "sort_cells"]
+__all__ = ["Sorted", "cell_of", "effective_entries", "medians", "sort_cells", "sorted_medians"]
 
 Array = NDArray[np.float64]
 
@@ -87,13 +87,19 @@ def medians(entries: Sorted, weights: ArrayLike, probability: float = 0.5) -> Ar
     Returns:
         Shape (cells,); nan where the weights do not add up to more than zero.
     """
-    own = np.asarray(weights, dtype=np.float64)[entries.order]
+    return sorted_medians(entries, np.asarray(weights, dtype=np.float64)[entries.order], probability)
+
+
+def sorted_medians(entries: Sorted, own: Array, probability: float = 0.5) -> Array:
+    """As `medians`, with weights in the order of the sorted entries: for many sets of weights."""
     if own.size == 0:
         return np.full(entries.starts.size - 1, np.nan)
     running = np.concatenate([[0.0], np.cumsum(own)])
     first, end = entries.starts[:-1], entries.starts[1:]
     target = running[first] + probability * (running[end] - running[first])
-    middle = np.maximum.accumulate(running[1:] - 0.5 * own)
+    middle = running[1:] - 0.5 * own
+    if own.min() < 0:
+        middle = np.maximum.accumulate(middle)
     after = np.clip(np.searchsorted(middle, target), first, np.maximum(end - 1, first))
     after = np.minimum(after, own.size - 1)
     before = np.maximum(after - 1, np.minimum(first, own.size - 1))
@@ -110,4 +116,4 @@ def effective_entries(cell: NDArray[np.int32], weights: ArrayLike, cells: int) -
     w = np.asarray(weights, dtype=np.float64)[inside]
     total = np.bincount(cell[inside], w, cells)
     squares = np.bincount(cell[inside], w * w, cells)
-    return np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)
+    return np.divide(total**2, squares, out=np.zeros(cells), where=squares > 0)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 __all__ = ["ChangePoints", "change_points", "penalty"]
 
@@ -142,12 +142,15 @@ def penalty(weights: ArrayLike, false_alarm: float) -> float:
 
     def excess(threshold: float) -> float:
         b = np.sqrt(threshold)
-        log_one = np.log(2.0 * places) + stats.norm.logsf(b)
+        log_one = np.log(2.0 * places) + special.log_ndtr(-b)
         if b > _SMALLEST_B:
-            log_one = min(log_one, stats.norm.logpdf(b) + np.log((b - 1.0 / b) * length + 4.0 / b))
+            log_density = -0.5 * (threshold + np.log(2.0 * np.pi))
+            log_one = min(log_one, log_density + np.log((b - 1.0 / b) * length + 4.0 / b))
         with np.errstate(divide="ignore"):  # a tail that vanishes
             log_more = log_ways + np.log(special.gammaincc(0.5 * steps, 0.5 * steps * threshold))
-        return float(special.logsumexp([log_one, *log_more]) - np.log(false_alarm))
+        return float(
+            np.logaddexp(log_one, np.logaddexp.reduce(log_more, initial=-np.inf)) - np.log(false_alarm)
+        )
 
-    # At the upper end every tail is below exp(-β/4), and there are fewer than 2^n cuts.
-    return float(optimize.brentq(excess, 1e-6, 5000.0 + 4.0 * places))
+    # Pk < exp(k (ln n - β/4)) for β > 20: at the upper end their sum is below.
+    return float(optimize.brentq(excess, 1e-6, 20.0 + 8.0 * np.log(w.size / false_alarm)))

@@ -17,7 +17,7 @@ from correctionlib import schemav2
 from numpy.typing import NDArray
 
 __all__ = [
-    "CorrectionError", "evaluate", "inside_range", "load", "names", "required_inputs", "starts_from_raw", "systematics",
+    "CorrectionError", "evaluate", "inside_range", "load", "names", "pileup_variable", "required_inputs", "starts_from_raw", "systematics",
     "valid_regions",
 ]  # fmt: skip
 
@@ -126,6 +126,11 @@ def valid_regions(path: str) -> list[tuple[tuple[float, float], tuple[float, flo
 def starts_from_raw(path: str) -> bool:
     """Whether a file is meant for pT without any stored correction: all are, but calibrations that say otherwise."""
     return bool(_description(path).get("levels", {}).get("hlt", {}).get("level", "raw") == "raw")
+
+
+def pileup_variable(path: str) -> str:
+    """What the input `Rho` of a file is: "rho", or "mu" where a calibration of this package was derived with it."""
+    return _description(path).get("pileup_variable") or "rho"
 
 
 def inside_range(path: str, pt: NDArray[Any], eta: NDArray[Any]) -> NDArray[np.bool_]:

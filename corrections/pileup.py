@@ -215,14 +215,21 @@ def _measure(
         per_pair = (gain / (density * total.reshape(-1, count))).ravel()
     used = (bins.entries.ravel() >= entries) & np.isfinite(slope) & (below[:, 0] > 0)
     influence = np.zeros(hlt.size)
-    influence[inside] = np.where(
-        used[cell], weight * (0.5 - (shift < median[fine])) * per_pair[fine], 0.0
-    )
+    influence[inside] = np.where(used[cell], weight * (0.5 - (shift < median[fine])) * per_pair[fine], 0.0)
     error = np.divide(1.0, np.sqrt(below[:, 0]), out=np.full(bins.cells, np.nan), where=used)
-    return _Slopes(*(bins.table(values) for values in (slope, error, log_pt, spread, used)), influence)
+    return _Slopes(
+        slope=bins.table(slope),
+        error=bins.table(error),
+        log_pt=bins.table(log_pt),
+        spread=bins.table(spread),
+        used=used.reshape(bins.regions, bins.bins),
+        influence=influence,
+    )
 
 
-def _mean_and_spread(cell: NDArray[np.int32], values: Array, weight: Array, cells: int) -> tuple[Array, Array]:
+def _mean_and_spread(
+    cell: NDArray[np.int32], values: Array, weight: Array, cells: int
+) -> tuple[Array, Array]:
     """Weighted mean and standard deviation of each cell; nan where it is empty."""
     total = np.bincount(cell, weight, cells)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -235,11 +242,12 @@ def _replicas(pairs: Pairs, bins: TagBins, influence: Array, replicas: int) -> A
     """By how much the slopes move in each replica, to first order in the weights; shape (replicas, regions, bins)."""
     moves = np.zeros((replicas, bins.cells))
     inside = np.flatnonzero(influence)
-    identity = [column[inside] for column in (pairs.run, pairs.luminosity_block, pairs.event)]
+    run, block, event = (column[inside] for column in (pairs.run, pairs.luminosity_block, pairs.event))
     cell, part = bins.cell[inside], influence[inside]
     for first in range(0, inside.size, _PIECE):
         piece = slice(first, first + _PIECE)
-        for number, taken in enumerate(bootstrap_weights(*(column[piece] for column in identity), replicas)):
+        weights = bootstrap_weights(run[piece], block[piece], event[piece], replicas)
+        for number, taken in enumerate(weights):
             moves[number] += np.bincount(cell[piece], taken * part[piece], bins.cells)
     return moves.reshape(replicas, bins.regions, bins.bins)
 

@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trila.corrections.cells import medians, sort_cells
+from trila.corrections.cells import sort_cells, sorted_medians
 from trila.corrections.derivation import DerivationConfig, Scale, outer_knots
-from trila.corrections.estimators import ESTIMATORS
+from trila.corrections.estimators import ESTIMATORS, locations
 from trila.corrections.pairs import Pairs
 from trila.corrections.resampling import bootstrap_weights
 from trila.corrections.response_curve import Cells, Curve, fit_curve
@@ -70,10 +70,15 @@ def uncertainties(
 
     for name, variation in _statistical(pairs, bins, jets, cells, scale, config, log_pt).items():
         add(name, variation)
-    others = [
-        measure(pairs, bins, jets, estimator) for estimator in ESTIMATORS if estimator != config.estimator
-    ]
-    add("method", _largest([_remainder(other, used, scale, log_pt) for other in others]))
+    hlt = np.exp(jets)
+    others = []
+    for estimator in ESTIMATORS:
+        if estimator != config.estimator:
+            found = locations(estimator, bins.cell, hlt, pairs.offline, pairs.weight, bins.cells)
+            others.append(
+                _remainder(cells._replace(log_median=bins.table(np.log(found))), used, scale, log_pt)
+            )
+    add("method", _largest(others))
     half = np.sqrt(np.multiply(config.pt_edges[1:], config.pt_edges[:-1])).tolist()
     shifted = tag_bins(pairs, config.eta_edges, half)
     again = measure(pairs, shifted, jets, config.estimator)
@@ -208,11 +213,12 @@ def _replica_shifts(
 ) -> Array:
     """Change of all coefficients in each replica, centred; shape (coefficients, replicas)."""
     entries = sort_cells(bins.cell, np.exp(jets) / pairs.offline, bins.cells)
-    nominal = medians(entries, pairs.weight)
+    weight = pairs.weight[entries.order]
+    nominal = sorted_medians(entries, weight)
     ratios = np.empty((config.replicas, bins.cells))
-    identity = (pairs.run, pairs.luminosity_block, pairs.event)
-    for number, taken in enumerate(bootstrap_weights(*identity, config.replicas)):
-        ratios[number] = medians(entries, pairs.weight * taken)
+    run, block, event = (a[entries.order] for a in (pairs.run, pairs.luminosity_block, pairs.event))
+    for number, taken in enumerate(bootstrap_weights(run, block, event, config.replicas)):
+        ratios[number] = sorted_medians(entries, weight * taken)
     with np.errstate(invalid="ignore", divide="ignore"):
         logs = np.log(ratios / nominal).reshape(config.replicas, bins.regions, bins.bins)
     shifts = []

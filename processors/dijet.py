@@ -183,7 +183,8 @@ class DijetProcessor(Processor):
         if "raw_factor" in jets.fields and jet_corrections.starts_from_raw(self.config.corrections):
             stored = 1.0 - jets.fields["raw_factor"][which]
             columns["JetPt"] = columns["JetPt"] * stored
-        for name, column in {"Rho": "rho", "run": "run", "luminosity_block": "luminosity_block"}.items():
+        pileup = jet_corrections.pileup_variable(self.config.corrections)
+        for name, column in {"Rho": pileup, "run": "run", "luminosity_block": "luminosity_block"}.items():
             if has(events, column):
                 columns[name] = scalar(events, column)[event[which]]
         return _Candidates(which, event[which], columns, stored)
