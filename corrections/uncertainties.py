@@ -4,10 +4,10 @@
 | --- | --- |
 | `statistical_0`, ... | the events: eigen-variations of the covariance of the bootstrap replicas, largest first |
 | `statistical_rest` | the eigen-variations that are too small to be kept one by one, all together |
-| `method` | the estimator of the response: the largest difference that another one makes |
+| `method` | the estimator of the response: the one that makes the largest difference |
 | `binning` | the bins of the tag's pT, shifted by half a bin |
 | `trigger` | tags near the threshold of their trigger are left out; zero where the trigger does not look at the tag |
-| `smoothing` | one knot more and one less: the larger difference |
+| `smoothing` | one knot more or one less: what makes the larger difference |
 | `closure` | nothing: what the curve leaves of the medians beyond their errors, the same at all pT |
 
 Except for the first two, the sign of a source is a convention: each is fully correlated over pT and η.
@@ -107,18 +107,23 @@ def _change(curve: Curve, shift: Array, log_pt: Array, knots: Array | None = Non
 def _remainder(
     cells: Cells, used: NDArray[np.bool_], scale: Scale, log_pt: Sequence[Array]
 ) -> list[Array | None]:
-    """Change of the correction that would bring these medians to one; nothing where they are too few."""
+    """Change of the correction that would bring these medians to one; constant beyond the first and last of them.
+
+    Nothing where they are too few. A bin without an answer counts as one without a difference: left out, it would let the
+    spline swing.
+    """
     changes: list[Array | None] = []
     for region, curve in enumerate(scale.curves):
         if curve is None:
             changes.append(None)
             continue
-        own = used_cells(cells, used & np.isfinite(cells.log_median), region)
+        own = used_cells(cells, used, region)
         if own.log_median.size < curve.knots.size:
             changes.append(np.zeros_like(log_pt[region]))
             continue
         _, _, solver = fit_curve(own, curve, curve.knots)
-        changes.append(_change(curve, solver @ own.log_median, log_pt[region]))
+        points = np.clip(log_pt[region], *outer_knots(own))
+        changes.append(_change(curve, solver @ np.nan_to_num(own.log_median), points))
     return changes
 
 
@@ -130,13 +135,15 @@ def _nothing(scale: Scale, log_pt: Sequence[Array]) -> list[Array | None]:
 
 
 def _largest(alternatives: Sequence[Sequence[Array | None]]) -> list[Array | None]:
-    """Of several alternatives the largest change at each pT, as a size."""
-    return [
-        None
-        if any(a is None for a in region)
-        else np.max(np.abs(np.stack([a for a in region if a is not None])), axis=0)
-        for region in zip(*alternatives, strict=True)
-    ]
+    """In each region the alternative that differs most, by its mean square.
+
+    Not the largest of all at each pT: that has kinks, which a falling spectrum would show.
+    """
+    found: list[Array | None] = []
+    for region in zip(*alternatives, strict=True):
+        changes = [change for change in region if change is not None]
+        found.append(max(changes, key=lambda change: float(np.mean(change**2))) if changes else None)
+    return found
 
 
 def _with_knots(
