@@ -110,10 +110,11 @@ class ResponseConfig(Config):
 
 
 class _Jets(NamedTuple):
-    """The two collections of a chunk, placed on the axes of the histograms."""
+    """The two collections of a chunk, placed on the axes of the histograms, and each reference jet's HLT partner."""
 
     hlt: Located
     reference: Located
+    to_hlt: NDArray[np.int64]
 
 
 class ResponseProcessor(Processor):
@@ -199,7 +200,9 @@ class ResponseProcessor(Processor):
         weight = selected.weight
         every = np.ones(len(hlt.pt), np.bool_)
         axes = histograms["direct"].axes
-        jets = _Jets(located(hlt, axes, passed, weight), located(reference, axes, passed, weight))
+        jets = _Jets(
+            located(hlt, axes, passed, weight), located(reference, axes, passed, weight), partners.of_a
+        )
         fill_matched(histograms["matching_reference"], jets.reference, identified, partners.of_a)
         fill_matched(histograms["matching_hlt"], jets.hlt, every, partners.of_b)
         fill_direct(
