@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -19,6 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cramjam
 import hist
 import uhi.io.zip
 
@@ -120,18 +120,27 @@ def _is_result(path: Path) -> bool:
     return isinstance(manifest, dict) and {"trila", "format_version"} <= manifest.keys()
 
 
-class _Archive(zipfile.ZipFile):
-    """Written with run-length encoding: histograms are empty cells and numbers that do not repeat.
+class _Deflate:
+    """`zlib.compressobj` by cramjam, which uproot brings along: as small, in half the time of zlib at its fastest."""
 
-    That is smaller than `zipfile`'s fastest level and takes two thirds of its time.
-    """
+    def __init__(self) -> None:
+        self._stream = cramjam.deflate.Compressor(level=1)
+
+    def compress(self, data: Any) -> bytes:
+        self._stream.compress(data)
+        return b""
+
+    def flush(self) -> bytes:
+        return bytes(self._stream.finish())
+
+
+class _Archive(zipfile.ZipFile):
+    """A zip file whose members are compressed by `_Deflate`."""
 
     def open(self, *args: Any, **options: Any) -> Any:
         handle = super().open(*args, **options)
-        if (
-            handle.writable()
-        ):  # zipfile offers levels alone; were this attribute to go, the level would be the default
-            handle._compressor = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_RLE)  # type: ignore[attr-defined]
+        if handle.writable():  # zipfile offers zlib alone; were this attribute to go, zlib would do
+            handle._compressor = _Deflate()  # type: ignore[attr-defined]
         return handle
 
 

@@ -6,10 +6,12 @@ transform takes from them what it needs.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import awkward as ak
 import numpy as np
+import pyarrow as pa
 import uproot
 from coffea.nanoevents.mapping import UprootSourceMapping
 from numpy.typing import NDArray
@@ -60,13 +62,17 @@ class Baskets:
         return start == len(counts)
 
     def values(self) -> NDArray[Any]:
-        """All objects, one after the other."""
+        """All objects, one after the other; from then on there is no other copy of them."""
+        if len(self.pieces) == 1 and self.pieces[0].contents.dtype == self.dtype:
+            ((offsets, contents),) = self.pieces
+            return contents[offsets[0] : offsets[-1]]
         values = np.empty(sum(int(offsets[-1] - offsets[0]) for offsets, _ in self.pieces), self.dtype)
         start = 0
         for offsets, contents in self.pieces:
             stop = start + int(offsets[-1] - offsets[0])
             values[start:stop] = contents[offsets[0] : offsets[-1]]
             start = stop
+        self.pieces = [_Piece(self.offsets(), values)]
         return values
 
     def firsts(self) -> NDArray[Any]:
@@ -80,19 +86,77 @@ class Baskets:
         return firsts
 
 
-class _AsBaskets(uproot.AsJagged):
-    """uproot's interpretation of a jagged branch, but for what is made of its baskets."""
+_ZSTD = pa.Codec("zstd")
 
-    def final_array(
-        self, basket_arrays: Any, entry_start: int, entry_stop: int, entry_offsets: Any, *_: Any
-    ) -> Baskets:
-        pieces = []
-        for number in sorted(basket_arrays):
-            start, stop = entry_offsets[number], entry_offsets[number + 1]
-            inside = slice(max(entry_start, start) - start, min(entry_stop, stop) - start + 1)
-            basket = basket_arrays[number]
-            pieces.append(_Piece(basket.offsets[inside], basket.content))
-        return Baskets(pieces, self.content.to_dtype)
+
+def _decompressed(chunk: Any, cursor: Any, size: int) -> NDArray[np.uint8]:
+    """What a basket holds after its header, where the cursor is; `size` bytes."""
+    stored = chunk.raw_data[cursor.index - chunk.start :]
+    if len(stored) == size:
+        return np.array(stored)
+    header = stored[:9].tobytes()  # algorithm, method, and sizes before and after in three bytes each
+    sizes = int.from_bytes(header[3:6], "little"), int.from_bytes(header[6:9], "little")
+    if header[:2] == b"ZS" and sizes == (len(stored) - 9, size):  # Arrow is faster than what uproot uses
+        return np.frombuffer(_ZSTD.decompress(stored[9:], size), np.uint8)
+    return np.asarray(uproot.compression.decompress(chunk, cursor, {}, len(stored), size).raw_data)
+
+
+def _piece(branch: Any, number: int, dtype: Any, jagged: bool) -> _Piece:
+    """A basket; of a flat branch with no offsets.
+
+    Raises:
+        ValueError: it has another number of entries than the branch says.
+    """
+    chunk, cursor = branch.basket_chunk_cursor(number)
+    basket = uproot.models.TBasket.Model_TBasket.read(
+        chunk, cursor.copy(), {"basket_num": number, "read_basket": False}, branch.file, branch.file, branch
+    )
+    cursor.skip(basket.member("fKeylen"))
+    data = _decompressed(chunk, cursor, basket.member("fObjlen"))
+    contents = data[: basket.border].view(dtype)
+    offsets = np.empty(0, np.int32)
+    if (
+        jagged
+    ):  # positions of bytes from the beginning of the header, after their own number; the last is not set
+        offsets = data[basket.border :].view(">i4")[1:].astype(np.int32)
+        offsets -= basket.member("fKeylen")
+        offsets[-1] = basket.border
+        offsets //= contents.itemsize
+    entries = branch.entry_offsets[number + 1] - branch.entry_offsets[number]
+    if (len(offsets) - 1 if jagged else len(contents)) != entries:
+        raise ValueError(f"basket {number} of branch {branch.name} does not have {entries} entries")
+    return _Piece(offsets, contents)
+
+
+def _read(branch: Any, start: int, stop: int) -> Baskets | NDArray[Any]:
+    """Entries of a branch that `_is_plain`, without uproot's way through queues and executors for each basket."""
+    jagged = type(branch.interpretation) is uproot.AsJagged
+    dtype = (branch.interpretation.content if jagged else branch.interpretation).from_dtype
+    pieces = []
+    for number, (first, end) in enumerate(pairwise(branch.entry_offsets)):
+        if first < stop and start < end:
+            offsets, contents = _piece(branch, number, dtype, jagged)
+            inside = slice(max(start, first) - first, min(stop, end) - first)
+            if jagged:
+                pieces.append(_Piece(offsets[inside.start : inside.stop + 1], contents))
+            else:
+                pieces.append(_Piece(offsets, contents[inside]))
+    if jagged:
+        return Baskets(pieces, dtype)
+    return np.concatenate([np.empty(0, dtype), *(p.contents for p in pieces)]).astype(dtype.newbyteorder("="))
+
+
+def _is_plain(branch: Any) -> bool:
+    """Whether a branch is of numbers, flat or jagged once, in complete baskets of a local file."""
+    interpretation = branch.interpretation
+    if type(interpretation) is uproot.AsJagged and interpretation.header_bytes == 0:
+        interpretation = interpretation.content
+    return (
+        type(interpretation) is uproot.AsDtype
+        and interpretation.from_dtype.shape == ()
+        and isinstance(branch.file.source, uproot.MemmapSource)
+        and not branch.embedded_baskets
+    )
 
 
 class BranchMapping(UprootSourceMapping):
@@ -101,21 +165,19 @@ class BranchMapping(UprootSourceMapping):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         # columns of a collection share its counter, and fractions the four-vector: read once, if not kept for long
-        self._recent = uproot.LRUCache(8)
+        self._recent = uproot.LRUCache(16)
 
     def extract_column(
         self, columnhandle: Any, start: int, stop: int, allow_missing: bool, use_ak_forth: bool = True
     ) -> Any:
         """Entries of a branch, as coffea's mapping asks for them."""
-        interpretation: Any = getattr(columnhandle, "interpretation", None)  # an RNTuple has none
-        if type(interpretation) is uproot.AsJagged and type(interpretation.content) is uproot.AsDtype:
-            interpretation = _AsBaskets(interpretation.content, interpretation.header_bytes)
-        elif type(interpretation) is not uproot.AsDtype:
+        if not isinstance(columnhandle, uproot.TBranch):
             return super().extract_column(columnhandle, start, stop, allow_missing, use_ak_forth)
-        if columnhandle.name not in self._recent:
-            self._recent[columnhandle.name] = columnhandle.array(
-                interpretation, start, stop, library="np", array_cache=None,
-                decompression_executor=self.decompression_executor,
-                interpretation_executor=self.interpretation_executor,
-            )  # fmt: skip
-        return self._recent[columnhandle.name]
+        key = columnhandle.cache_key
+        if key not in self._recent:
+            self._recent[key] = (
+                _read(columnhandle, start, stop)
+                if _is_plain(columnhandle)
+                else super().extract_column(columnhandle, start, stop, allow_missing, use_ak_forth)
+            )
+        return self._recent[key]

@@ -24,12 +24,13 @@ class Bins(NamedTuple):
 
     Attributes:
         edges: followed by NaN, which no value reaches.
-        start: for each cell of a fine equidistant grid over the axis, a position at which `locate` may begin to look.
+        below: for each cell of a fine equidistant grid over the axis, the number of edges in the cells before; the
+            last cell is for what lies above.
         scale: cells a unit.
     """
 
     edges: NDArray[np.float64]
-    start: NDArray[np.int32]
+    below: NDArray[np.int32]
     scale: float
 
 
@@ -37,10 +38,11 @@ class Bins(NamedTuple):
 def _bins(edges: bytes) -> Bins:
     array = np.frombuffer(edges)
     cells = int(min(max(64, 2 * np.ceil((array[-1] - array[0]) / np.diff(array).min())), 16384))
-    lower = array[0] + (array[-1] - array[0]) * (np.arange(cells) / cells)
-    # one bin early, as rounding may put a value into the next cell; in the first cell even underflow
-    start = np.clip(np.searchsorted(array, lower, side="right") - 2, 0, len(array) - 2)
-    return Bins(np.append(array, np.nan), start.astype(np.int32), float(cells / (array[-1] - array[0])))
+    scale = float(cells / (array[-1] - array[0]))
+    # rounded as in `locate`: an edge in a cell before that of a value is certainly below the value
+    cell_of_edge = np.minimum((array - array[0]) * scale, cells).astype(np.int64)
+    below = np.searchsorted(cell_of_edge, np.arange(cells + 1), side="left")
+    return Bins(np.append(array, np.nan), below.astype(np.int32), scale)
 
 
 def bins_of(axis: Any) -> Bins:
@@ -51,13 +53,13 @@ def bins_of(axis: Any) -> Bins:
 @kernel
 def locate(value: float, bins: Bins) -> int:
     """Position on a variable axis, underflow first: 0 to the number of edges; NaN is overflow."""
-    edges, start = bins.edges, bins.start
+    edges, below = bins.edges, bins.below
     # All but the loop is free of branches, which the processor would mostly guess wrong: five times as fast.
     cell = (value - edges[0]) * bins.scale
-    cell = min(len(start) - 1.0, max(0.0, cell))  # NaN gives 0
-    i = np.int64(start[np.int64(cell)])
-    i += (value >= edges[i]) + (value >= edges[i + 1]) + (value >= edges[i + 2])
-    while value >= edges[i]:  # where bins are narrower than cells
+    cell = min(len(below) - 1.0, max(0.0, cell))  # NaN gives 0
+    i = np.int64(below[np.int64(cell)])
+    i += value >= edges[i]
+    while value >= edges[i]:  # where a cell has several edges
         i += 1
     return len(edges) - 1 if np.isnan(value) else int(i)
 

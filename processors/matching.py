@@ -19,9 +19,7 @@ __all__ = ["Partners", "delta_phi", "mutual_nearest"]
 def delta_phi(a: float, b: float) -> float:
     """The angle between two azimuths, 0 to pi; both in [-pi, pi], or both in [0, 2 pi]."""
     difference = abs(a - b)
-    return (
-        difference if difference <= np.pi else abs(2.0 * np.pi - difference)
-    )  # a modulo costs five times as much
+    return min(difference, abs(2.0 * np.pi - difference))  # a modulo costs five times as much
 
 
 class Partners(NamedTuple):
@@ -44,36 +42,52 @@ def _mutual_nearest(
     b_offsets: NDArray[np.int64], b_eta: NDArray[Any], b_phi: NDArray[Any],
     limit2: float, of_a: NDArray[np.int64], of_b: NDArray[np.int64], distance2: NDArray[np.float64],
 ) -> None:  # fmt: skip
-    nearest = np.empty(
-        np.max(b_offsets[1:] - b_offsets[:-1]) if len(b_offsets) > 1 else 0
-    )  # to each b of an event
+    of_b[:] = -1
     for event in range(len(a_offsets) - 1):
         begin, end = b_offsets[event], b_offsets[event + 1]
-        for j in range(begin, end):
-            of_b[j] = -1
-            nearest[j - begin] = limit2
+        undecided = 0  # combinations within the limit that are no partners yet
         for i in range(a_offsets[event], a_offsets[event + 1]):
             eta, phi = np.float64(a_eta[i]), np.float64(a_phi[i])
-            of_a[i] = -1
-            distance2[i] = limit2
-            for j in range(begin, end):
+            nearest, least = -1, limit2
+            for j in range(begin, end):  # free of branches, which the processor would often guess wrong
                 d_eta = eta - np.float64(b_eta[j])
                 d_phi = delta_phi(phi, np.float64(b_phi[j]))
                 distance = d_eta * d_eta + d_phi * d_phi
-                if distance >= limit2:  # one branch for nearly all of the combinations
-                    continue
-                if distance < distance2[i]:
-                    distance2[i] = distance
-                    of_a[i] = j
-                if distance < nearest[j - begin]:
-                    nearest[j - begin] = distance
-                    of_b[j] = i
-        for i in range(a_offsets[event], a_offsets[event + 1]):
-            if of_a[i] >= 0 and of_b[of_a[i]] != i:
-                of_a[i] = -1
-        for j in range(begin, end):
-            if of_b[j] >= 0 and of_a[of_b[j]] != j:
-                of_b[j] = -1
+                undecided += distance < limit2
+                nearest = j if distance < least else nearest
+                least = min(distance, least)
+            of_a[i], distance2[i] = nearest, least
+            if nearest >= 0:
+                undecided -= of_b[nearest] < 0
+                of_b[nearest] = i
+        if undecided > 0:  # some jet has a choice
+            _decide(
+                a_offsets[event], a_offsets[event + 1], a_eta, a_phi, begin, end, b_eta, b_phi, limit2, of_a, of_b
+            )  # fmt: skip
+
+
+@kernel
+def _decide(
+    a_begin: int, a_end: int, a_eta: NDArray[Any], a_phi: NDArray[Any],
+    b_begin: int, b_end: int, b_eta: NDArray[Any], b_phi: NDArray[Any],
+    limit2: float, of_a: NDArray[np.int64], of_b: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Leave the mutual ones of the nearest in b, `of_a`, of one event."""
+    for j in range(b_begin, b_end):
+        eta, phi = np.float64(b_eta[j]), np.float64(b_phi[j])
+        of_b[j], least = -1, limit2
+        for i in range(a_begin, a_end):
+            d_eta = np.float64(a_eta[i]) - eta
+            d_phi = delta_phi(np.float64(a_phi[i]), phi)
+            distance = d_eta * d_eta + d_phi * d_phi
+            if distance < least:
+                of_b[j], least = i, distance
+    for i in range(a_begin, a_end):
+        if of_a[i] >= 0 and of_b[of_a[i]] != i:
+            of_a[i] = -1
+    for j in range(b_begin, b_end):
+        if of_b[j] >= 0 and of_a[of_b[j]] != j:
+            of_b[j] = -1
 
 
 def mutual_nearest(a: Jagged, b: Jagged, limit: float) -> Partners:

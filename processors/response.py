@@ -110,7 +110,7 @@ class ResponseConfig(Config):
 
 
 class _Jets(NamedTuple):
-    """The two collections of a chunk, placed on the axes of the histograms, and the HLT partner of each reference jet."""
+    """The two collections of a chunk, placed on the axes of the histograms, and each reference jet's HLT partner."""
 
     hlt: Located
     reference: Located

@@ -25,6 +25,8 @@ def _values(column: Any) -> NDArray[Any]:
     """A column as a flat array: jagged ones without their structure."""
     if isinstance(column, Baskets):
         return column.values()
+    if isinstance(column, ak.contents.NumpyArray):
+        return np.asarray(column.data)
     return np.asarray(
         column if isinstance(column, np.ndarray) else ak.to_numpy(ak.flatten(column, axis=None))
     )
@@ -45,7 +47,7 @@ def content(stack: Stack) -> None:
     column = Baskets.of(stack.pop())
     if not column.have(counts):
         raise ValueError("a column does not have as many entries as its collection has objects")
-    stack.append(column.values())
+    stack.append(ak.contents.NumpyArray(column.values()))  # coffea would copy a NumPy array
 
 
 def scale(stack: Stack) -> None:
