@@ -79,7 +79,7 @@ def test_false_alarms(number: int, series: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "series"), [(30, 20_000), (300, 6000), (2000, 3000)])
+@pytest.mark.parametrize(("number", "series"), [(30, 10_000), (300, 4000), (2000, 1500)])
 def test_false_alarms_of_the_default(number: int, series: int) -> None:
     generator = np.random.default_rng(number)
     errors = np.ones(number)
