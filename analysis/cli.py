@@ -1,6 +1,6 @@
 """The command line: parse, call, print, exit code. Only the modules `cli*` print.
 
-Exit codes: 0 done; 1 a fault of the code; 2 wrong input or usage; 3 done, but files were skipped.
+Exit codes: 0 done; 1 a fault of the code, or a test that did not pass; 2 wrong input or usage; 3 done, but files were skipped.
 """
 
 import logging
@@ -339,11 +339,90 @@ def calibrate(
 
 
 @app.command()
+def closure(
+    result: Annotated[Path, typer.Argument(help="RESULT of `trila run response`.")],
+    corrections: Annotated[
+        Path, typer.Option(metavar="CALIBRATION.json.gz", help="File that `trila calibrate` made.")
+    ],
+    outdir: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for closure.json and plots.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Print bins that are not tested, too.")] = False,
+    style: Annotated[StyleName, typer.Option(help="Whose look.")] = StyleName.cms,
+    label: Annotated[
+        str, typer.Option(help="Status after the experiment's name, such as Preliminary.")
+    ] = "Private work",
+    com: Annotated[float | None, typer.Option(help="Centre-of-mass energy, TeV.")] = None,
+    lumi: Annotated[float | None, typer.Option(help="Integrated luminosity, 1/pb.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Closure of a calibration on the half of the pairs that it was not derived from.
+
+    Exit code 0 if it closes; 1 if a bin fails, or none can be tested.
+
+    Example: `trila closure result --corrections calibration.json.gz -o closure`
+    """
+    with reported(debug):
+        from trila.analysis.closure import closure as test
+
+        with _bars() as bars:
+            found = test(
+                result, corrections, outdir, progress=bars,
+                style={"style": style.value, "label": label, "com": com, "lumi": lumi},
+            )  # fmt: skip
+    _print_closure(found, every)
+    if found.paths:
+        out.print(f"{len(found.paths)} files: {outdir}")
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def _print_closure(found: Any, every: bool) -> None:
+    # lines that are too long for a terminal are better than the columns of a table cut off
+    lines = [("variable", "eta", "pT [GeV]", "bin", "pairs", "closure [%]", "error", "limit", "pull", "")]
+    for row in found.rows:
+        if every or row.tested:
+            ranges = [f"{r[0]:.6g} to {r[1]:.6g}" if r else "" for r in (row.eta, row.pt, row.other)]
+            numbers = [f"{row.entries:.0f}", f"{100 * row.closure:.2f}", f"{100 * row.error:.2f}"]
+            limit = "" if row.limit is None else f"{100 * row.limit:g}"
+            verdict = {True: "passed", False: "FAILED", None: row.reason}[row.passed]
+            lines.append((row.variable, *ranges, *numbers, limit, f"{row.pull:.1f}", verdict))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    out.print(escaped(found.summary["definition"]))
+    for line in lines:
+        style = "bold red" if line[-1] == "FAILED" else None
+        out.print(escaped("  ".join(f"{text:{w}}" for text, w in zip(line, widths, strict=True)).rstrip()), style=style)
+    summary = found.summary
+    pairs = summary["pairs"]
+    out.print(f"{pairs['used']} pairs of the second half of the events")
+    for key, text in (
+        ("eta_without_calibration", "left out, at an eta that has no calibration"),
+        ("beyond_range_of_pt", "of them beyond the pT that the calibration holds in: they get the factor at its end"),
+    ):
+        if pairs[key]:
+            out.print(f"  {pairs[key]} {text}")
+    out.print(f"{sum(summary['not_tested'].values())} bins are not tested")
+    for reason, number in summary["not_tested"].items():
+        out.print(f"  {number}: {reason}")
+    if not summary["tested"]:
+        out.print("[bold red]failed:[/] no bin can be tested; use more data")
+        return
+    verdict = "[bold green]passed[/]" if found.passed else "[bold red]failed[/]"
+    out.print(
+        f"{verdict}: {summary['failed']} of {summary['tested']} bins are beyond their limit by more than "
+        f"{found.z:.2f} errors"
+    )
+
+
+@app.command()
 def turnon(
     result: Annotated[Path, typer.Argument(help="RESULT of `trila run efficiency`.")],
     outdir: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="DIR", help="Folder to write; default: RESULT/turnon."),
+    ] = None,
+    trigger: Annotated[
+        list[str] | None, typer.Option("--trigger", metavar="NAME", help="Only this one; may be repeated.")
     ] = None,
     style: Annotated[StyleName, typer.Option(help="Whose look.")] = StyleName.cms,
     label: Annotated[
@@ -362,7 +441,8 @@ def turnon(
 
         with _bars() as bars:
             outcome = make(
-                result, outdir, style=style.value, label=label, com=com, lumi=lumi, progress=bars
+                result, outdir, triggers=trigger or (), style=style.value, label=label, com=com, lumi=lumi,
+                progress=bars,
             )  # fmt: skip
     width = max(len(entry["trigger"]) for entry in outcome.turn_ons)
     out.print(f"{'trigger':{width}}  variable    method      99% at [GeV]     status")

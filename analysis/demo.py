@@ -14,6 +14,7 @@ from trila.analysis.turnon import turnon
 __all__ = ["demo"]
 
 _COM = 13.6
+_TRIGGERS = ("DST_PFScouting_JetHT", "HLT_PFJet140")
 
 
 def demo(outdir: Path, *, progress: Progress, say: Callable[[str], None]) -> Path:
@@ -41,8 +42,8 @@ def demo(outdir: Path, *, progress: Progress, say: Callable[[str], None]) -> Pat
     say(
         f"  the calibration {verdict}: {closed.summary['tested']} bins tested, {closed.summary['failed']} failed"
     )
-    say(f"trila turnon {result} -o {plots / 'turnon'}")
-    turnon(result, plots / "turnon", com=_COM, progress=progress)
+    say(f"trila turnon {result} -o {plots / 'turnon'}{''.join(f' --trigger {name}' for name in _TRIGGERS)}")
+    turnon(result, plots / "turnon", triggers=_TRIGGERS, com=_COM, progress=progress)
     _run(outdir, "dijet", 400_000, ("dijet",), progress, say, corrections=calibration)
     _run(outdir, "dimuon", 400_000, ("dimuon",), progress, say)
     return plots

@@ -30,7 +30,7 @@ __all__ = [
 
 FORMAT_VERSION = 1
 _BUILDING = ".building"
-_PRODUCTS = ("histograms.zip", "manifest.json", "cutflow.json", "luminosity_blocks.json", "pairs")
+_PRODUCTS = ("histograms.zip", "manifest.json", "cutflow.json", "luminosity_blocks.json", "pairs", "turnon")
 _PACKAGES = (
     "awkward", "boost-histogram", "coffea", "correctionlib", "dask", "distributed", "hist", "mplhep", "numba", "numpy",
     "pyarrow", "trila", "uhi", "uproot",

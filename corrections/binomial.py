@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 #: Parameters to the efficiency in each bin, shape (n,), and its derivatives, shape (n parameters, n).
 Model = Callable[[Array], tuple[Array, Array]]
 
+_AT_LIMIT = 1e-6  # of the distance between the limits
 _TINY = 1e-12  # from 0 and 1: entries that pass where the model has none must not end a fit
 _STEPS = 100
 _CLOSE = 1e-7  # of the log-likelihood: a ten-thousandth of what a standard deviation costs is 5e-5
@@ -89,10 +90,19 @@ def maximise(
             (information + damping * np.diag(scale))[np.ix_(free, free)], score[free], rcond=None
         )
         proposed[free] = np.clip(values[free] + step[0], lower[free], upper[free])
+        near = _AT_LIMIT * (upper - lower)
+        proposed = np.where(
+            proposed - lower < near, lower, np.where(upper - proposed < near, upper, proposed)
+        )
         new_efficiency, new_derivatives = _inside(model(proposed))
         new_deviance = float(deviances(passed, total, new_efficiency).sum())
-        if new_deviance <= deviance:
-            values, efficiency, derivatives, deviance = proposed, new_efficiency, new_derivatives, new_deviance
+        if new_deviance <= deviance + _CLOSE:
+            values, efficiency, derivatives, deviance = (
+                proposed,
+                new_efficiency,
+                new_derivatives,
+                new_deviance,
+            )
             damping = max(0.2 * damping, 1e-12)
         else:
             damping *= 5.0

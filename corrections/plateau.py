@@ -39,7 +39,12 @@ class Plateau(NamedTuple):
 
 
 def plateau(
-    values: ArrayLike, variances: ArrayLike, edges: ArrayLike, level: float, *, round_to: ArrayLike | None = None
+    values: ArrayLike,
+    variances: ArrayLike,
+    edges: ArrayLike,
+    level: float,
+    *,
+    round_to: ArrayLike | None = None,
 ) -> Plateau:
     """The first bin whose lower limit is at least `level`, as are those of all later populated bins.
 

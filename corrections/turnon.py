@@ -4,7 +4,7 @@
 | --- | --- |
 | the fit of failed and passed entries in bins | `fit_turn_on` |
 | where a trigger reaches 95%, 99% or 99.5% of its plateau | `point` |
-| the curve | `efficiency`, and `expected` averaged over bins |
+| the curve | `trila.corrections.turnon_curve`, and `expected` averaged over bins |
 | the first bin from which a trigger may be used, without a model | `trila.corrections.plateau` |
 
 The model is
@@ -25,16 +25,16 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, stats
 
 from trila.corrections.binomial import BinomialFit, deviances, maximise, merged_starts
+from trila.corrections.turnon_curve import NAMES, POSITIONS, SIGMAS, averages, with_derivatives
 
 __all__ = [
     "LEAST_ENTRIES",
     "NotFitted",
     "Point",
     "TurnOn",
-    "efficiency",
     "expected",
     "fit_turn_on",
     "point",
@@ -46,8 +46,6 @@ Status = Literal["good", "poor fit", "step", "not converged"]
 LEAST_ENTRIES = 10.0
 """Fewest effective entries that pass, and that fail, around a turn-on for a fit to mean something."""
 
-_NAMES = ("mu", "sigma", "epsilon_max", "fraction_2", "mu_2", "sigma_2", "fraction_3", "mu_3", "sigma_3")
-_POSITIONS, _SIGMAS, _FRACTIONS = [0, 4, 7], [1, 5, 8], [3, 6]
 _LARGEST = (0.5, 0.3)  # fractions of the second and third component: the first is the main one
 _FURTHER = 0.001  # a component is taken if the likelihood ratio has a smaller p-value (three more parameters)
 _POOR = 0.001  # a smaller p-value marks the fit
@@ -56,7 +54,6 @@ _STEP = 0.3  # bin widths: below, σ and the place of μ within its bin cannot b
 _SURROUNDINGS = 200.0  # effective entries that an average weight is taken over
 _CONVERGED = 1e-4  # of the log-likelihood
 _MERGED = 5.0  # expected entries of both kinds from which a deviance follows χ²
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(6)
 
 
 class NotFitted(ValueError):
@@ -74,7 +71,7 @@ class TurnOn(NamedTuple):
         deviance: twice the log-likelihood ratio to the data's own efficiencies, in bins merged to at least five expected
             entries that pass and five that fail; distributed as χ² with `ndof` if the model is true (weights are allowed for
             on average).
-        ndof: merged bins minus parameters.
+        ndof: merged bins minus parameters that are not at a limit.
         p_value: of the deviance; nan without degrees of freedom.
         low, high: range of the fit.
         status: "good"; "poor fit" if the p-value is below 0.001; "step" if the rise is narrower than the bins can show,
@@ -109,25 +106,6 @@ class _Bins(NamedTuple):
     weights: Array
 
 
-def efficiency(x: ArrayLike, values: Sequence[float] | Array) -> Array:
-    """The model at `x`.
-
-    Args:
-        x: any shape.
-        values: mu, sigma, epsilon_max; fraction_2, mu_2, sigma_2; fraction_3, mu_3, sigma_3.
-
-    Returns:
-        Shape of `x`.
-
-    Raises:
-        ValueError: not three, six or nine values.
-
-    >>> efficiency([200.0, 234.8952], [200.0, 15.0, 1.0]).round(6).tolist()
-    [0.5, 0.99]
-    """
-    return _model(np.asarray(x, np.float64), np.asarray(values, np.float64))[0]
-
-
 def expected(values: ArrayLike, edges: ArrayLike, fit: TurnOn) -> Array:
     """The efficiency of the fit averaged over each bin.
 
@@ -143,8 +121,8 @@ def expected(values: ArrayLike, edges: ArrayLike, fit: TurnOn) -> Array:
         ValueError: shapes that do not fit, edges that do not increase.
     """
     contents, boundaries = _checked(values, edges)
-    x, weights = _averaging(contents.sum(axis=1), boundaries)
-    return np.asarray((_model(x, fit.values)[0] * weights).sum(axis=1))
+    x, weights = averages(contents.sum(axis=1), boundaries)
+    return np.asarray((with_derivatives(x, fit.values)[0] * weights).sum(axis=1))
 
 
 def point(fit: TurnOn, level: float) -> Point:
@@ -161,19 +139,22 @@ def point(fit: TurnOn, level: float) -> Point:
         ValueError: a level that is not inside (0, 1).
     """
     if not 0.0 < level < 1.0:
-        raise ValueError(f"level is {level}, expected a fraction of the plateau between 0 and 1, such as 0.99")
+        raise ValueError(
+            f"level is {level}, expected a fraction of the plateau between 0 and 1, such as 0.99"
+        )
     relative = fit.values.copy()
     relative[2] = 1.0
-    centres, widths = relative[_POSITIONS[: relative.size // 3]], relative[_SIGMAS[: relative.size // 3]]
+    centres, widths = relative[POSITIONS[: relative.size // 3]], relative[SIGMAS[: relative.size // 3]]
     x = optimize.brentq(
-        lambda at: float(_model(np.float64(at), relative)[0]) - level,
+        lambda at: float(with_derivatives(np.float64(at), relative)[0]) - level,
         float((centres - 9.0 * widths).min()), float((centres + 9.0 * widths).max()), xtol=1e-12, rtol=1e-14,
     )  # fmt: skip
-    gradient = _model(np.float64(x), relative)[1]
+    gradient = with_derivatives(np.float64(x), relative)[1]
     gradient[2] = 0.0  # relative to the plateau
     # All components shift with x, so the slope is minus the derivative with respect to their positions.
-    slope = -float(gradient[_POSITIONS[: relative.size // 3]].sum())
-    return Point(float(x), float(np.sqrt(max(gradient @ fit.covariance @ gradient, 0.0)) / slope))
+    slope = -float(gradient[POSITIONS[: relative.size // 3]].sum())
+    variance = max(float(gradient @ fit.covariance @ gradient), 0.0)
+    return Point(float(x), float(np.sqrt(variance)) / slope)
 
 
 def fit_turn_on(values: ArrayLike, variances: ArrayLike, edges: ArrayLike) -> TurnOn:
@@ -195,7 +176,9 @@ def fit_turn_on(values: ArrayLike, variances: ArrayLike, edges: ArrayLike) -> Tu
     contents, boundaries = _checked(values, edges)
     squares = np.asarray(variances, np.float64)
     if squares.shape != contents.shape:
-        raise ValueError(f"variances have shape {squares.shape} and values {contents.shape}; give one for each")
+        raise ValueError(
+            f"variances have shape {squares.shape} and values {contents.shape}; give one for each"
+        )
     sums = contents.sum(axis=1)
     scale = _scale(sums, squares.sum(axis=1))
     # Bins whose negative weights outweigh the others tell nothing.
@@ -203,7 +186,7 @@ def fit_turn_on(values: ArrayLike, variances: ArrayLike, edges: ArrayLike) -> Tu
     ratio = np.clip(np.divide(contents[:, 1], sums, out=np.zeros_like(sums), where=total > 0), 0.0, 1.0)
     start, first = _start(ratio, total, boundaries)
     last = int(np.flatnonzero(total)[-1]) + 1
-    x, weights = _averaging(sums, boundaries)
+    x, weights = averages(sums, boundaries)
     chosen = np.arange(first, last)[total[first:last] > 0]
     bins = _Bins((ratio * total)[chosen], total[chosen], x[chosen], weights[chosen])
     failed, passed = float((bins.total - bins.passed).sum()), float(bins.passed.sum())
@@ -240,7 +223,9 @@ def _checked(values: ArrayLike, edges: ArrayLike) -> tuple[Array, Array]:
             "(n + 1,)"
         )
     if boundaries[0] < 0 or not np.all(np.diff(boundaries) > 0):
-        raise ValueError(f"edges must increase from 0 or above, got {boundaries.tolist()}; use a pT or a mass")
+        raise ValueError(
+            f"edges must increase from 0 or above, got {boundaries.tolist()}; use a pT or a mass"
+        )
     return contents, boundaries
 
 
@@ -251,49 +236,6 @@ def _scale(sums: Array, squares: Array) -> Array:
     weight, square = np.add.reduceat(sums, starts), np.add.reduceat(squares, starts)
     scale = np.divide(weight, square, out=np.zeros_like(weight), where=(weight > 0) & (square > 0))
     return np.repeat(scale, np.diff(np.append(starts, sums.size)))
-
-
-def _model(x: NDArray[np.float64] | np.float64, values: Array) -> tuple[Array, Array]:
-    """ε at `x`, and its derivatives with respect to the parameters (first axis).
-
-    Raises:
-        ValueError: not three, six or nine values.
-    """
-    if values.shape not in ((3,), (6,), (9,)):
-        raise ValueError(f"{values.size} parameters, expected 3, 6 or 9: {', '.join(_NAMES)}")
-    count = values.size // 3
-    fractions = values[_FRACTIONS[: count - 1]]
-    top, shares = values[2], [1.0 - float(fractions.sum()), *fractions]
-    rises, shapes = [], []
-    for share, place, width in zip(shares, _POSITIONS, _SIGMAS, strict=False):
-        z = (x - values[place]) / values[width]
-        density = -top * share / values[width] * np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi)
-        rises.append(special.ndtr(z))
-        shapes.append([density, density * z])
-    curve = sum(share * rise for share, rise in zip(shares, rises, strict=True))
-    derivatives = [*shapes[0], curve]
-    for rise, shape in zip(rises[1:], shapes[1:], strict=True):
-        derivatives += [top * (rise - rises[0]), *shape]
-    return np.asarray(top * curve), np.stack(derivatives)
-
-
-def _averaging(sums: Array, edges: Array) -> tuple[Array, Array]:
-    """Points inside each bin and weights that add up to one, shape (n, points).
-
-    The spectrum inside a bin is taken as a power of x, with the exponent that the neighbours on both sides have, or the
-    bin itself and its only neighbour; as flat where there is none.
-    """
-    width = np.diff(edges)[:, np.newaxis]
-    centre = 0.5 * (edges[1:] + edges[:-1])
-    x = centre[:, np.newaxis] + 0.5 * width * _NODES
-    filled = np.flatnonzero(sums > 0)
-    power = np.zeros_like(sums)
-    if filled.size > 1:
-        density, place = np.log(sums[filled] / width[filled, 0]), np.log(centre[filled])
-        left, right = np.maximum(np.arange(filled.size) - 1, 0), np.minimum(np.arange(filled.size) + 1, filled.size - 1)
-        power[filled] = (density[right] - density[left]) / (place[right] - place[left])
-    weights = _WEIGHTS * np.exp(np.clip(power[:, np.newaxis] * np.log(x / centre[:, np.newaxis]), -30.0, 30.0))
-    return x, weights / weights.sum(axis=1, keepdims=True)
 
 
 def _start(ratio: Array, total: Array, edges: Array) -> tuple[Array, int]:
@@ -339,7 +281,7 @@ def _best(bins: _Bins, starts: Sequence[Array], lower: Array, upper: Array) -> B
     """The most likely of the fits from several starts."""
 
     def model(values: Array) -> tuple[Array, Array]:
-        curve, derivatives = _model(bins.x, values)
+        curve, derivatives = with_derivatives(bins.x, values)
         return (curve * bins.weights).sum(axis=-1), (derivatives * bins.weights).sum(axis=-1)
 
     fits = [maximise(bins.passed, bins.total, model, start, lower, upper) for start in starts]
@@ -385,11 +327,14 @@ def _described(
     rare = np.cumsum(bins.total * np.minimum(fit.efficiency, 1.0 - fit.efficiency))
     group = np.minimum((rare / _MERGED).astype(np.int64), max(int(rare[-1] / _MERGED) - 1, 0))
     passed, total, model = (
-        np.bincount(group, counts) for counts in (bins.passed, bins.total, bins.total * fit.efficiency)
+        np.asarray(np.bincount(group, counts), np.float64)
+        for counts in (bins.passed, bins.total, bins.total * fit.efficiency)
     )
     filled = total > 0
-    deviance = float(deviances(passed[filled], total[filled], (model[filled] / total[filled])).sum()) / dispersion
-    ndof = int(np.count_nonzero(filled)) - size
+    deviance = (
+        float(deviances(passed[filled], total[filled], (model[filled] / total[filled])).sum()) / dispersion
+    )
+    ndof = int(np.count_nonzero(filled)) - int(np.count_nonzero(fit.free))
     p_value = float(stats.chi2.sf(deviance, ndof)) if ndof > 0 else float("nan")
     status: Status = "good"
     if fit.distance >= _CONVERGED:
@@ -398,6 +343,6 @@ def _described(
         status = "step"
     elif p_value < _POOR:
         status = "poor fit"
-    names = _NAMES[:size]
+    names = NAMES[:size]
     at_limit = tuple(name for name, is_free in zip(names, fit.free, strict=True) if not is_free)
     return TurnOn(names, fit.values, covariance, at_limit, deviance, ndof, p_value, low, high, status)

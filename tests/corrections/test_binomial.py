@@ -25,7 +25,8 @@ def test_one_efficiency_is_passed_over_total() -> None:
 def test_a_limit_is_reached_and_named() -> None:
     total = np.array([10.0, 20.0, 10.0])
     fit = maximise(total, total, constant, np.array([0.5]), np.array([0.0]), np.array([1.0]))
-    assert fit.values[0] == pytest.approx(1.0, abs=1e-9)
+    assert fit.values[0] == 1.0
+    assert not fit.free.any()
 
 
 def test_the_maximum_is_that_of_a_general_minimiser() -> None:

@@ -58,5 +58,5 @@ def test_weights_count_as_effective_entries() -> None:
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 99.0])
 def test_level_is_a_fraction(level: float) -> None:
-    with pytest.raises(ValueError, match="expected an efficiency between 0 and 1, such as 0.99"):
+    with pytest.raises(ValueError, match=r"expected an efficiency between 0 and 1, such as 0\.99"):
         plateau(counts(1), counts(1), [0.0, 1.0], level)

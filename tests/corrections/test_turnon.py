@@ -3,12 +3,15 @@
 The truth of every toy is an error function with μ = 200 and σ = 15 GeV on a spectrum that falls as x⁻⁶.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import integrate, optimize, stats
 
-from trila.corrections.turnon import NotFitted, TurnOn, efficiency, expected, fit_turn_on, point
+from trila.corrections.turnon import NotFitted, TurnOn, expected, fit_turn_on, point
+from trila.corrections.turnon_curve import efficiency
 
 Array = NDArray[np.float64]
 
@@ -29,7 +32,11 @@ def counted(x: Array, passed: NDArray[np.bool_], edges: Array, weight: Array | N
 
 
 def toy(
-    size: int, seed: int, edges: Array = FINE, top: float = 1.0, parameters: tuple[float, ...] = (MU, SIGMA, 1.0)
+    size: int,
+    seed: int,
+    edges: Array = FINE,
+    top: float = 1.0,
+    parameters: tuple[float, ...] = (MU, SIGMA, 1.0),
 ) -> Array:
     generator = np.random.default_rng(seed)
     x = spectrum(size, generator)
@@ -40,7 +47,7 @@ def asimov(edges: Array, top: float = 1.0, events: float = 2e5, power: float = 6
     """Expected counts by adaptive integration."""
 
     def integral(function: object) -> Array:
-        return np.array([integrate.quad(function, a, b, epsrel=1e-10)[0] for a, b in zip(edges, edges[1:], strict=False)])
+        return np.array([integrate.quad(function, a, b, epsrel=1e-10)[0] for a, b in pairwise(edges)])
 
     total = integral(lambda x: (x / 120.0) ** -power)
     passed = integral(lambda x: (x / 120.0) ** -power * top * stats.norm.cdf((x - MU) / SIGMA))
@@ -79,7 +86,10 @@ def test_points_of_several_components_solve_the_curve() -> None:
     # The error again, with derivatives by finite differences.
     steps = np.sqrt(np.diag(covariance)) * 1e-3
     moved = [
-        (point(fit._replace(values=values + h), 0.99).value - point(fit._replace(values=values - h), 0.99).value)
+        (
+            point(fit._replace(values=values + h), 0.99).value
+            - point(fit._replace(values=values - h), 0.99).value
+        )
         for h in np.diag(steps)
     ]
     assert found.error == pytest.approx(np.linalg.norm(np.array(moved) / 2e-3), rel=1e-4)
@@ -249,7 +259,10 @@ def test_a_curve_of_another_shape_is_marked() -> None:
     [
         (np.zeros((240, 2)), "too few entries: 0.0 effective ones, expected at least 20; add events"),
         (np.tile([10.0, 0.0], (240, 1)), "no turn-on: nothing passed; choose a lower threshold"),
-        (np.tile([0.0, 10.0], (240, 1)), "no turn-on: already in the first bin, from 120, the efficiency is 1.000"),
+        (
+            np.tile([0.0, 10.0], (240, 1)),
+            "no turn-on: already in the first bin, from 120, the efficiency is 1.000",
+        ),
         (toy(120, 1), "too few entries: around the threshold .* expected at least 10 of both"),
     ],
     ids=["empty", "nothing passed", "no rise", "few"],
