@@ -1,14 +1,23 @@
 """What all commands share: where they print, the option `--debug`, and how errors end."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-__all__ = ["Debug", "err", "escaped", "out", "reported"]
+__all__ = ["Debug", "StyleName", "err", "escaped", "out", "progress_bars", "reported"]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -44,3 +53,26 @@ def reported(debug: bool) -> Iterator[None]:
 def escaped(text: object) -> str:
     """Text for printing as it is, brackets and all."""
     return escape(str(text))
+
+
+class StyleName(StrEnum):
+    """Whose plot style."""
+
+    cms = "cms"
+    atlas = "atlas"
+    lhcb = "lhcb"
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """Progress bars on a terminal, silence elsewhere."""
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=err, disable=not err.is_terminal,
+    ) as progress:  # fmt: skip
+
+        def start(stage: str, total: int) -> Callable[[int], None]:
+            task = progress.add_task(stage, total=total)
+            return lambda advance: progress.advance(task, advance)
+
+        yield start
