@@ -37,6 +37,7 @@ test-minimums:
 benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/calibration.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-minimums build dist demo

@@ -49,6 +49,9 @@ FORMAT = "trila-calibration-1"
 
 _RESOLUTION = "resolution"
 
+# Points of a varied curve, at least: its source may turn more often than the curve itself.
+_LEAST = 33
+
 
 class Names(NamedTuple):
     """How coffea's jet tools find the corrections: `{tag}_{MC|DATA}_{level}_{algorithm}`."""
@@ -76,10 +79,11 @@ def build(calibration: Calibration, names: Names, description: Mapping[str, Any]
     sources = list(
         next(s for s, c in zip(calibration.sources, calibration.curves, strict=True) if c is not None)
     )
+    resolved = any(region.fit is not None for region in calibration.resolution)
     text = {
         "format": FORMAT,
         **description,
-        "sources": [*sources, _RESOLUTION],
+        "sources": [*sources, *([_RESOLUTION] if resolved else [])],
         "valid": _valid(calibration),
         "units": {"JetPt": "GeV", "Rho": "GeV"},
     }
@@ -90,7 +94,7 @@ def build(calibration: Calibration, names: Names, description: Mapping[str, Any]
     if calibration.runs:
         chain.append(_runs(calibration))
     corrections = [*chain]
-    if any(region.fit is not None for region in calibration.resolution):
+    if resolved:
         corrections.append(_resolution(calibration))
     compounds = [_compound("hlt_jec", "raw HLT pT to the offline scale", chain)]
     corrections += _for_coffea(calibration, names, sources, offset)
@@ -114,8 +118,9 @@ def metadata(path: str) -> dict[str, Any]:
     Raises:
         CorrectionError: it is no correction file, or not one that `trila calibrate` made.
     """
+    description = read(path).description or ""
     try:
-        found = json.loads(read(path).description or "")
+        found = json.loads(description)
     except ValueError:
         found = None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
@@ -171,8 +176,9 @@ class _Table(NamedTuple):
     log_pt: Array
 
 
-def _table(curve: Curve) -> _Table:
+def _table(curve: Curve, least: int = 2) -> _Table:
     points = knots_for(lambda u: np.exp(curve.reference(u) - u), *_measured(curve))
+    points = np.linspace(points[0], points[-1], max(points.size, least))
     log_pt = curve.reference(points)
     return _Table(points, np.exp(log_pt - points), log_pt)
 
@@ -187,7 +193,7 @@ def _scale(calibration: Calibration, sources: list[str]) -> Node:
     for curve, log_pt, changes in zip(
         calibration.curves, calibration.log_pt, calibration.sources, strict=True
     ):
-        table = None if curve is None else _table(curve)
+        table = None if curve is None else _table(curve, _LEAST)
         for source in sources:
             for way, sign in (("up", 1.0), ("down", -1.0)):
                 node = REFUSE
@@ -290,7 +296,8 @@ def _for_coffea(
         )  # fmt: skip
         factors = {
             key: _mirrored(
-                calibration, [1.0 + shift * region.uncertainty for region in calibration.resolution]
+                calibration,
+                [1.0 if r.fit is None else 1.0 + shift * r.uncertainty for r in calibration.resolution],
             )
             for key, shift in (("nom", 0.0), ("up", 1.0), ("down", -1.0))
         }
