@@ -62,7 +62,9 @@ class Cutflow:
         events = np.zeros(len(cuts), np.int64)
         sumw, sumw2 = np.zeros(len(cuts)), np.zeros(len(cuts))
         _count(np.asarray(stage), weight, events, sumw, sumw2)
-        flow = cls(cuts, *(np.cumsum(last[::-1])[::-1] for last in (events, sumw, sumw2)))
+        for counted in (events, sumw, sumw2):  # by their last stage: each passed those before as well
+            counted[:] = np.cumsum(counted[::-1])[::-1]
+        flow = cls(cuts, events, sumw, sumw2)
         if generated is not None:
             flow.sumw[0], flow.sumw2[0] = generated.sum(), (generated**2).sum()
         return flow

@@ -44,7 +44,7 @@ def _mutual_nearest(
 ) -> None:  # fmt: skip
     of_b[:] = -1
     for event in range(len(a_offsets) - 1):
-        begin, end = b_offsets[event], b_offsets[event + 1]
+        begin, end = int(b_offsets[event]), int(b_offsets[event + 1])
         undecided = 0  # combinations within the limit that are no partners yet
         for i in range(a_offsets[event], a_offsets[event + 1]):
             eta, phi = np.float64(a_eta[i]), np.float64(a_phi[i])
