@@ -44,7 +44,7 @@ def _mutual_nearest(
 ) -> None:  # fmt: skip
     of_b[:] = -1
     for event in range(len(a_offsets) - 1):
-        begin, end = int(b_offsets[event]), int(b_offsets[event + 1])
+        begin, end = b_offsets[event], b_offsets[event + 1]
         undecided = 0  # combinations within the limit that are no partners yet
         for i in range(a_offsets[event], a_offsets[event + 1]):
             eta, phi = np.float64(a_eta[i]), np.float64(a_phi[i])
@@ -53,12 +53,12 @@ def _mutual_nearest(
                 d_eta = eta - np.float64(b_eta[j])
                 d_phi = delta_phi(phi, np.float64(b_phi[j]))
                 distance = d_eta * d_eta + d_phi * d_phi
-                undecided += distance < limit2
+                undecided += int(distance < limit2)
                 nearest = j if distance < least else nearest
                 least = min(distance, least)
             of_a[i], distance2[i] = nearest, least
             if nearest >= 0:
-                undecided -= of_b[nearest] < 0
+                undecided -= int(of_b[nearest] < 0)
                 of_b[nearest] = i
         if undecided > 0:  # some jet has a choice
             _decide(
