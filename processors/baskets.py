@@ -30,8 +30,9 @@ class Baskets:
     """A jagged branch, piece by piece, in the byte order of the file."""
 
     def __init__(self, pieces: Sequence[_Piece], dtype: Any) -> None:
-        self.pieces = pieces
+        self.pieces = list(pieces)
         self.dtype = np.dtype(dtype).newbyteorder("=")
+        self._values: NDArray[Any] | None = None
 
     @classmethod
     def of(cls, column: Any) -> "Baskets":
@@ -63,17 +64,16 @@ class Baskets:
 
     def values(self) -> NDArray[Any]:
         """All objects, one after the other; from then on there is no other copy of them."""
-        if len(self.pieces) == 1 and self.pieces[0].contents.dtype == self.dtype:
-            ((offsets, contents),) = self.pieces
-            return contents[offsets[0] : offsets[-1]]
-        values = np.empty(sum(int(offsets[-1] - offsets[0]) for offsets, _ in self.pieces), self.dtype)
-        start = 0
-        for offsets, contents in self.pieces:
-            stop = start + int(offsets[-1] - offsets[0])
-            values[start:stop] = contents[offsets[0] : offsets[-1]]
-            start = stop
-        self.pieces = [_Piece(self.offsets(), values)]
-        return values
+        if self._values is None:
+            sizes = [int(offsets[-1] - offsets[0]) for offsets, _ in self.pieces]
+            self._values = np.empty(sum(sizes), self.dtype)
+            stop = 0
+            for number, (size, (offsets, contents)) in enumerate(zip(sizes, self.pieces, strict=True)):
+                values = self._values[stop : stop + size]
+                values[:] = contents[offsets[0] : offsets[-1]]
+                self.pieces[number] = _Piece(offsets - offsets[0], values)
+                stop += size
+        return self._values
 
     def firsts(self) -> NDArray[Any]:
         """The first object of each entry, 0 where there is none."""

@@ -152,20 +152,8 @@ def scalar(events: Any, name: str) -> NDArray[Any]:
 
 
 def flat(events: Any, collection: str, field: str) -> NDArray[Any]:
-    """A collection's field for all events, one after the other, shape (n_objects,).
-
-    Raises:
-        BadFile: NaN or infinity in a kinematic field, with the first event that has one.
-    """
-    jagged_field = events[collection][field]
-    values = np.asarray(ak.to_numpy(ak.flatten(jagged_field)))
-    if field in _KINEMATICS and not np.isfinite(values).all():
-        first = int(np.flatnonzero(~np.isfinite(values))[0])
-        counts = np.cumsum(ak.to_numpy(ak.num(jagged_field)))
-        _refuse(
-            events, f"{collection}.{field}", values[first], int(np.searchsorted(counts, first, side="right"))
-        )
-    return values
+    """A collection's field for all events, one after the other, shape (n_objects,)."""
+    return jagged(events, collection, field).fields[field]
 
 
 def _refuse(events: Any, name: str, value: float, index: int) -> NoReturn:
@@ -179,11 +167,24 @@ def _refuse(events: Any, name: str, value: float, index: int) -> NoReturn:
 
 
 def jagged(events: Any, collection: str, *fields: str) -> Jagged:
-    """A collection as plain arrays, with the fields that are asked for; those it lacks are left out."""
+    """A collection as plain arrays, with the fields that are asked for; those it lacks are left out.
+
+    Raises:
+        BadFile: NaN or infinity in a kinematic field, with the first event that has one.
+    """
     if collection not in events.fields:
         raise MissingColumn(f"the input has no '{collection}'; it has {', '.join(sorted(events.fields))}")
-    present = [field for field in fields if field in events[collection].fields]
-    counts = ak.to_numpy(ak.num(events[collection], axis=1))
-    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    return Jagged(offsets, {field: flat(events, collection, field) for field in present})
+    layout = events[collection].layout  # the functions of awkward would cost as much as reading
+    if layout.is_indexed:
+        layout = layout.project()
+    layout = layout.to_ListOffsetArray64(True)
+    offsets = np.asarray(layout.offsets.data)
+    objects = layout.content[: offsets[-1]]
+    values = {field: np.asarray(ak.to_numpy(objects[field])) for field in fields if field in objects.fields}
+    for field in [name for name in values if name in _KINEMATICS]:
+        finite = np.isfinite(values[field])
+        if not finite.all():
+            first = int(np.argmin(finite))
+            index = int(np.searchsorted(offsets[1:], first, side="right"))
+            _refuse(events, f"{collection}.{field}", values[field][first], index)
+    return Jagged(offsets, values)

@@ -6,7 +6,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trila.processors.compiled import kernel
+
 __all__ = ["Cutflow"]
+
+
+@kernel
+def _count(
+    stage: NDArray[Any], weight: NDArray[np.float64], events: NDArray[np.int64], sumw: NDArray[np.float64],
+    sumw2: NDArray[np.float64],
+) -> None:  # fmt: skip
+    """Add each event to its last stage."""
+    for k in range(len(stage)):
+        events[stage[k]] += 1
+        sumw[stage[k]] += weight[k]
+        sumw2[stage[k]] += weight[k] * weight[k]
 
 
 @dataclass(frozen=True)
@@ -45,10 +59,12 @@ class Cutflow:
         [3, 2, 1]
         """
 
-        def passed(w: NDArray[Any] | None) -> NDArray[Any]:
-            return np.cumsum(np.bincount(stage, weights=w, minlength=len(cuts))[::-1])[::-1]
-
-        flow = cls(cuts, passed(None).astype(np.int64), passed(weight), passed(weight**2))
+        events = np.zeros(len(cuts), np.int64)
+        sumw, sumw2 = np.zeros(len(cuts)), np.zeros(len(cuts))
+        _count(np.asarray(stage), weight, events, sumw, sumw2)
+        for counted in (events, sumw, sumw2):  # by their last stage: each passed those before as well
+            counted[:] = np.cumsum(counted[::-1])[::-1]
+        flow = cls(cuts, events, sumw, sumw2)
         if generated is not None:
             flow.sumw[0], flow.sumw2[0] = generated.sum(), (generated**2).sum()
         return flow

@@ -246,7 +246,8 @@ class DijetProcessor(Processor):
         weight: NDArray[np.float64],
     ) -> None:  # fmt: skip
         """Nominal distributions: those of the cut variables before the cut, the others after it."""
-        before, after = system.of(found), system.of(chosen)
+        after = system.of(chosen)
+        eta_before = system.eta[:, found]
         w = weight[chosen]
         for position, jet in enumerate(("leading", "subleading")):
             for name, values in {"pt": after.pt, "eta": after.eta, "phi": after.phi}.items():
@@ -257,8 +258,8 @@ class DijetProcessor(Processor):
             ("delta_phi", np.minimum(d_phi, 2 * np.pi - d_phi), w),
             ("chi", np.exp(2 * np.abs(after.y_star)), w),
             ("n_jets", after.n_jets, w),
-            ("delta_eta", np.abs(before.eta[0] - before.eta[1]), weight[found]),
-            ("y_star", before.y_star, weight[found]),
+            ("delta_eta", np.abs(eta_before[0] - eta_before[1]), weight[found]),
+            ("y_star", system.y_star[found], weight[found]),
         )
         for name, values, weights in quantities:
             fill(histograms[name], weights, indices(histograms[name].axes[0], values))

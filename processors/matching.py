@@ -53,12 +53,12 @@ def _mutual_nearest(
                 d_eta = eta - np.float64(b_eta[j])
                 d_phi = delta_phi(phi, np.float64(b_phi[j]))
                 distance = d_eta * d_eta + d_phi * d_phi
-                undecided += distance < limit2
+                undecided += int(distance < limit2)
                 nearest = j if distance < least else nearest
                 least = min(distance, least)
             of_a[i], distance2[i] = nearest, least
             if nearest >= 0:
-                undecided -= of_b[nearest] < 0
+                undecided -= int(of_b[nearest] < 0)
                 of_b[nearest] = i
         if undecided > 0:  # some jet has a choice
             _decide(

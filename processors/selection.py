@@ -7,7 +7,6 @@ triggers; generator and pile-up weights.
 from itertools import pairwise
 from typing import Annotated, Any, NamedTuple
 
-import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -15,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from trila.corrections import jets as jet_corrections
 from trila.corrections.lumi import LumiMask, certified, check_mask
 from trila.processors import triggers
-from trila.processors.columns import EVENT, has, scalar
+from trila.processors.columns import EVENT, has, jagged, scalar
 from trila.processors.errors import InputError
 
 __all__ = [
@@ -136,7 +135,7 @@ def _with_products(events: Any) -> NDArray[np.bool_]:
         if name in EVENT and has(events, name):
             found |= scalar(events, name) > 0
         elif has(events, name):
-            found |= ak.to_numpy(ak.num(events[name], axis=1)) > 0
+            found |= np.diff(jagged(events, name).offsets) > 0
     return found
 
 

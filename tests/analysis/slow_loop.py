@@ -526,12 +526,11 @@ def _tag_and_probe(
     has_tag = has_pair = False
     for tag_position, probe_position in ((order[0], order[1]), (order[1], order[0])):
         tag, probe, hlt = reference[tag_position], reference[probe_position], hlt_of_reference[probe_position]
+        tag_hlt = hlt_of_reference[tag_position]
         if not abs(tag.eta) < 1.3:
             continue
-        if tag_threshold is not None:
-            tag_hlt = hlt_of_reference[tag_position]
-            if tag_hlt is None or not tag_hlt.pt > tag_threshold:
-                continue
+        if tag_threshold is not None and (tag_hlt is None or not tag_hlt.pt > tag_threshold):
+            continue
         has_tag = True
         if hlt is None:
             continue
@@ -550,6 +549,7 @@ def _tag_and_probe(
             "pt_hlt": hlt.pt,
             "pt_hlt_raw": hlt.pt,  # none of the files has a stored correction of the trigger-level jets
             "pt_tag": tag.pt,
+            "pt_hlt_tag": tag_hlt.pt if tag_hlt is not None else 0.0,
             "eta": probe.eta,
             "phi": probe.phi,
             "eta_tag": tag.eta,
