@@ -40,7 +40,7 @@ def suggested_runs(derived: Derived) -> list[int]:
     """First run of each range in which the barrel's response, corrected for all runs together, is constant."""
     pairs = derived.pairs
     central = np.abs(pairs.eta) < _CENTRAL
-    response = np.exp(derived.log_pt[central]) / pairs.offline[central]
+    response = np.exp(derived.scale.log_pt[central]) / pairs.offline[central]
     return suggested_ranges(response_by_run(pairs.run[central], response, pairs.weight[central]))
 
 

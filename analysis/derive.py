@@ -31,14 +31,12 @@ class Derived(NamedTuple):
         scale: responses and curves.
         jer: resolutions of HLT and offline jets.
         pairs: with the pile-up offset taken off.
-        log_pt: ln of the corrected HLT pT of each pair, GeV.
     """
 
     calibration: Calibration
     scale: Scale
     jer: tuple[Jer, ...]
     pairs: Pairs
-    log_pt: Array
 
 
 def derive_all(
@@ -71,11 +69,10 @@ def derive_all(
         {**region, "pileup": _pileup_change(offset, number, pairs, log_pt)}
         for number, (region, log_pt) in enumerate(zip(sources, points, strict=True))
     )
-    log_pt = corrected(pairs.hlt, pairs.eta, settings.eta_edges, scale.curves)
-    jer = _jer(pairs, log_pt, offset, scale, config)
-    runs = _by_run(pairs, log_pt, config)
+    jer = _jer(pairs, offset, scale, config)
+    runs = _by_run(pairs, scale.log_pt, config)
     calibration = Calibration(settings.eta_edges, scale.curves, points, sources, offset, regions(jer), runs)
-    return Derived(calibration, scale, jer, pairs, log_pt)
+    return Derived(calibration, scale, jer, pairs)
 
 
 def _pileup_change(offset: Offset | None, region: int, pairs: Pairs, log_pt: Array) -> Array:
@@ -88,9 +85,7 @@ def _pileup_change(offset: Offset | None, region: int, pairs: Pairs, log_pt: Arr
     return np.asarray(area * float(spread) * error / np.exp(log_pt))
 
 
-def _jer(
-    pairs: Pairs, log_pt: Array, offset: Offset | None, scale: Scale, config: CalibrationConfig
-) -> tuple[Jer, ...]:
+def _jer(pairs: Pairs, offset: Offset | None, scale: Scale, config: CalibrationConfig) -> tuple[Jer, ...]:
     method = config.resolution
     if method == "auto":
         method = "asymmetry" if pairs.particle is None else "particle"
@@ -107,7 +102,7 @@ def _jer(
             matched = matched * offset.factor(matched, pairs.tag_eta, area, pairs.pileup)
         tag = np.exp(corrected(matched, pairs.tag_eta, config.scale.eta_edges, scale.curves))
         tag[pairs.tag_hlt <= 0] = 0.0
-    return measure_jer(pairs, np.exp(log_pt), tag, method, entries=config.scale.entries)
+    return measure_jer(pairs, np.exp(scale.log_pt), tag, method, entries=config.scale.entries)
 
 
 def _by_run(pairs: Pairs, log_pt: Array, config: CalibrationConfig) -> tuple[RunRange, ...]:

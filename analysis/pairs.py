@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -24,6 +24,7 @@ from trila.processors.errors import InputError
 
 __all__ = ["Level", "pileup_variable", "read_pairs"]
 
+Half = Literal["first", "second", "both"]
 _IDENTITY = ("run", "luminosity_block", "event")
 
 
@@ -47,9 +48,7 @@ class Level(BaseModel):
             raise ValueError("level 'corrected' needs a file, and only that level takes one")
 
 
-def read_pairs(
-    result: results.Result, hlt: Level, offline: Level, *, half: Literal["first", "second", "both"] = "both"
-) -> Pairs:
+def read_pairs(result: results.Result, hlt: Level, offline: Level, *, half: Half = "both") -> Pairs:
     """The pairs of a RESULT.
 
     Args:
@@ -68,20 +67,11 @@ def read_pairs(
         raise InputError(
             f"{result.path} has no pairs: `trila run response FILES... -o {result.path}` makes them (without --no-pairs)"
         )
-    columns = _columns(folder, {name: d["scale"] for name, d in result.manifest["datasets"].items()})
-    reference = "pt_offline" if "pt_offline" in columns else "pt_gen"
+    scales = {name: dataset["scale"] for name, dataset in result.manifest["datasets"].items()}
+    columns = _columns(folder, scales, half)
     if not columns:
         raise InputError(f"the table of pairs of {result.path} is empty: no event had a tag and a probe")
-    missing = [name for name in _IDENTITY if name not in columns]
-    if missing:
-        raise InputError(
-            f"the pairs of {result.path} have no {', '.join(missing)}: errors and the two halves of the data go by "
-            "the identity of the event; run on input that has it"
-        )
-    if half != "both":
-        second = second_half(*(columns[name] for name in _IDENTITY))
-        keep = second if half == "second" else ~second
-        columns = {name: values[keep] for name, values in columns.items()}
+    reference = "pt_offline" if "pt_offline" in columns else "pt_gen"
     pairs = Pairs(
         hlt=_at(columns, hlt, "pt_hlt", result.path),
         offline=_at(columns, offline, reference, result.path),
@@ -109,17 +99,29 @@ def pileup_variable(result: results.Result) -> Literal["rho", "mu"] | None:
     return "rho" if "rho" in names else "mu" if "mu" in names else None
 
 
-def _columns(folder: Path, scales: dict[str, float]) -> dict[str, NDArray[Any]]:
-    """Columns that all datasets have; weights of simulated ones in pb, as in the histograms."""
-    tables = []
+def _columns(folder: Path, scales: dict[str, float], half: Half) -> dict[str, NDArray[Any]]:
+    """Columns that all datasets have; weights of simulated ones in pb, as in the histograms.
+
+    File by file, as the other half of the pairs need not be kept.
+    """
+    parts: list[dict[str, NDArray[Any]]] = []
     for name, scale in scales.items():
-        if (folder / name).is_dir():
-            table: pa.Table = pyarrow.dataset.dataset(folder / name, format="parquet").to_table()
-            columns = {c: table[c].to_numpy() for c in table.column_names}
-            columns["weight"] = columns["weight"] * scale
-            tables.append(columns)
-    common = set.intersection(*(set(t) for t in tables)) if tables else set()
-    return {c: np.concatenate([t[c] for t in tables]) for c in tables[0] if c in common} if tables else {}
+        for file in sorted((folder / name).glob("*.parquet")):
+            table = pq.read_table(file)
+            missing = [column for column in _IDENTITY if column not in table.column_names]
+            if missing:
+                raise InputError(
+                    f"the pairs of {folder.parent} have no {', '.join(missing)}: errors and the two halves of the data go "
+                    "by the identity of the event; run on input that has it"
+                )
+            columns = {column: table[column].to_numpy() for column in table.column_names}
+            if half != "both":
+                second = second_half(*(columns[column] for column in _IDENTITY))
+                keep = second if half == "second" else ~second
+                columns = {column: values[keep] for column, values in columns.items()}
+            parts.append({**columns, "weight": columns["weight"] * scale})
+    common = [c for c in parts[0] if all(c in part for part in parts)] if parts else []
+    return {column: np.concatenate([part.pop(column) for part in parts]) for column in common}
 
 
 def _at(columns: dict[str, NDArray[Any]], level: Level, name: str, path: Path) -> NDArray[Any]:

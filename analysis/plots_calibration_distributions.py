@@ -62,7 +62,7 @@ def correlation_figure(derived: Derived, label: Label) -> Figure:
     """
     pairs = derived.pairs
     offline = pairs.offline.astype(np.float64)
-    both = {"before calibration": pairs.hlt.astype(np.float64), "calibrated": np.exp(derived.log_pt)}
+    both = {"before calibration": pairs.hlt.astype(np.float64), "calibrated": np.exp(derived.scale.log_pt)}
     low = math.floor(min(float(np.quantile(pt, 1e-4)) for pt in (offline, *both.values())))
     high = 1.05 * max(float(pt.max()) for pt in (offline, *both.values()))
     edges = np.geomspace(max(low, 1.0), high, _BINS + 1)

@@ -188,9 +188,9 @@ def _against_pileup(
     total = np.bincount(cell[inside], pairs.weight[inside], cells)
     sums = np.bincount(cell[inside], pairs.weight[inside] * pairs.pileup[inside], cells)
     x = where.table(np.divide(sums, total, out=np.full(cells, np.nan), where=total > 0))
-    versions = {"calibrated" if calibration.offset is None else "offset subtracted": derived.log_pt}
+    versions = {"calibrated" if calibration.offset is None else "offset subtracted": derived.scale.log_pt}
     if calibration.offset is not None:
-        versions["not subtracted"] = derived.log_pt + _put_back(derived, calibration.offset)
+        versions["not subtracted"] = derived.scale.log_pt + _put_back(derived, calibration.offset)
     series, handles = [], []
     for (text, log_pt), face in zip(versions.items(), (None, "white"), strict=False):
         found = measure(pairs, where, log_pt, "median")

@@ -2,7 +2,7 @@
 
 | correction | inputs | what |
 | --- | --- | --- |
-| `hlt_pileup_offset` | JetPt, JetEta, JetA, Rho | factor on the raw HLT pT |
+| `hlt_pileup_offset` | JetPt, JetEta, JetA (where the input has it), Rho | factor on the raw HLT pT |
 | `hlt_to_offline` | JetPt, JetEta, systematic | factor on the pT after it |
 | `hlt_run` | run, JetPt, JetEta | factor on the pT after that, where runs differ |
 | `hlt_resolution` | JetPt, JetEta, systematic | relative resolution of the corrected pT |
@@ -222,18 +222,21 @@ def _offset(calibration: Calibration) -> Node | None:
     offset = calibration.offset
     if offset is None:
         return None
-    area = "y" if offset.uses_area else "1"
-    expression = f"max([0],1-{area}*(max([1],min([2],z))-[3])*([4]+[5]*log(max([6],min([7],x))/[8]))/x)"
+    # x, y, z are the variables in the order below
+    area, density, others = ("y*", "z", ["JetA", "Rho"]) if offset.uses_area else ("", "y", ["Rho"])
+    expression = (
+        f"max([0],1-{area}(max([1],min([2],{density}))-[3])*([4]+[5]*log(max([6],min([7],x))/[8]))/x)"
+    )
     rows = [
         formula(
-            expression, ["JetPt", "JetA", "Rho"],
+            expression, ["JetPt", *others],
             [SMALLEST_FACTOR, *offset.rho_range, offset.rho_0, s0, s1, *pt_range, PIVOT],
         )
         for s0, s1, pt_range in zip(offset.s0, offset.s1, offset.pt_range, strict=True)
     ]  # fmt: skip
     return _correction(
         "hlt_pileup_offset", "factor on the raw HLT pT that takes off what pile-up adds beyond its average",
-        ["JetPt", "JetEta", "JetA", "Rho"], by_eta(calibration.eta_edges, rows),
+        ["JetPt", "JetEta", *others], by_eta(calibration.eta_edges, rows),
     )  # fmt: skip
 
 

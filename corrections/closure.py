@@ -21,7 +21,7 @@ bootstrap and other resampling plans", SIAM 1982). f(m) is the density of a Gaus
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -155,7 +155,9 @@ def closure_table(
             closure, statistical = _resampled(grid, hlt, pairs, estimator, config.replicas)
         derivation = _derivation_error(grid, shifts, pairs.weight)
         entries = effective_entries(grid.cell, pairs.weight, grid.cells)
-        numbers = np.stack([entries, closure - 1.0, statistical, derivation, np.hypot(statistical, derivation)])
+        numbers = np.stack(
+            [entries, closure - 1.0, statistical, derivation, np.hypot(statistical, derivation)]
+        )
         rows += _rows(grid, numbers, storage_threshold, config)
     return _judged(rows, z_of(rows, estimator, config))
 
@@ -195,7 +197,7 @@ def _with_edge(edges: tuple[float, ...], edge: float) -> Array:
     return np.union1d(edges, edge) if edges[0] < edge < edges[-1] else np.asarray(edges, dtype=np.float64)
 
 
-def _quantile_edges(values: NDArray[np.generic], number: int) -> Array:
+def _quantile_edges(values: NDArray[Any], number: int) -> Array:
     """Edges of up to `number` bins of about equally many entries; the upper one just above the largest value.
 
     Equal values stay together; "just above" is one for whole numbers.
@@ -203,12 +205,12 @@ def _quantile_edges(values: NDArray[np.generic], number: int) -> Array:
     if values.size == 0:
         return np.array([0.0, 1.0])
     edges = np.quantile(values, np.arange(number) / number, method="higher").astype(np.float64)
-    largest = float(np.max(values))  # type: ignore[call-overload]
+    largest = float(values.max())
     above = largest + 1.0 if values.dtype.kind in "iu" else np.nextafter(largest, np.inf)
     return np.append(np.unique(edges), above)
 
 
-def _grid(variable: str, *axes: tuple[NDArray[np.generic], Array]) -> _Grid:
+def _grid(variable: str, *axes: tuple[NDArray[Any], Array]) -> _Grid:
     cell, cells = cell_of(*axes)
     where = np.unravel_index(np.arange(cells), [edges.size - 1 for _, edges in axes])
     bounds = tuple(
@@ -246,7 +248,7 @@ def _sums_of_squares(
     cell, event = cell[by_cell], events[by_cell]
     first = np.flatnonzero(np.append(True, (cell[1:] != cell[:-1]) | (event[1:] != event[:-1])))
     sums = np.add.reduceat(influence[by_event[by_cell]], first)
-    return np.bincount(cell[first], sums**2, grid.cells)
+    return np.asarray(np.bincount(cell[first], sums**2, grid.cells), dtype=np.float64)
 
 
 def _resampled(
@@ -312,8 +314,7 @@ def _limit(eta: Range, pt: Range, storage_threshold: float) -> tuple[float | Non
 
 
 def _judged(rows: list[Row], z: float) -> tuple[Row, ...]:
-    tested = [row for row in rows if row.limit is not None and row.tested]
-    failed = iter(
-        beyond([r.closure for r in tested], [r.error for r in tested], [r.limit for r in tested], z).tolist()
-    )
+    numbers = [(row.closure, row.error, row.limit) for row in rows if row.tested]
+    closure, error, limit = np.array(numbers, dtype=np.float64).reshape(-1, 3).T
+    failed = iter(beyond(closure, error, limit, z).tolist())
     return tuple(row._replace(passed=not next(failed)) if row.tested else row for row in rows)

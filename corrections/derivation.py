@@ -88,12 +88,16 @@ class Scale(NamedTuple):
         measurement: what they were fitted to.
         iterations: how many passes it took.
         change: largest change of a correction in the last one.
+        cells: what remains of the responses, and where the corrected probes are; arrays are (regions, bins, ...).
+        log_pt: ln of the corrected pT of each pair (GeV), shape (n,).
     """
 
     curves: tuple[Curve | None, ...]
     measurement: Measurement
     iterations: int
     change: float
+    cells: Cells
+    log_pt: Array
 
 
 def derive(
@@ -139,7 +143,7 @@ def derive(
         progress(1)
     offline, hlt = (_means(bins, values, pairs.weight) for values in (pairs.offline, pairs.hlt))
     measurement = Measurement(raw, np.exp(cells.log_median), cells.error, bins.entries, offline, hlt, used)
-    return Scale(tuple(curves), measurement, passes, change)
+    return Scale(tuple(curves), measurement, passes, change, cells, log_pt)
 
 
 def _start(cells: Cells) -> Curve | None:

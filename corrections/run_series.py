@@ -43,8 +43,8 @@ def response_by_run(
     >>> response_by_run([7, 7, 8], [0.9, 1.1, 1.0], [1, 1, 1], entries=2).run.tolist()
     [7]
     """
-    runs, cell = np.unique(np.asarray(run), return_inverse=True)
-    cell = cell.astype(np.int32)
+    runs, where = np.unique(np.asarray(run), return_inverse=True)
+    cell = np.asarray(where, dtype=np.int32)
     ordered = sort_cells(cell, response, runs.size)
     low, middle, high = (medians(ordered, weight, p) for p in (_CENTRAL_68[0], 0.5, _CENTRAL_68[1]))
     number = effective_entries(cell, weight, runs.size)

@@ -25,7 +25,7 @@ from trila.corrections.pairs import Pairs
 from trila.corrections.resampling import bootstrap_weights
 from trila.corrections.response_curve import Cells, Curve, fit_curve
 from trila.corrections.splines import natural_basis, spread_knots
-from trila.corrections.tag_bins import TagBins, corrected, measure, tag_bins, used_cells
+from trila.corrections.tag_bins import TagBins, measure, tag_bins, used_cells
 
 __all__ = ["Sources", "uncertainties"]
 
@@ -57,9 +57,7 @@ def uncertainties(
         progress: called with 1 after each step.
     """
     bins = tag_bins(pairs, config.eta_edges, config.pt_edges)
-    jets = corrected(pairs.hlt, pairs.eta, config.eta_edges, scale.curves)
-    cells = measure(pairs, bins, jets, config.estimator)
-    used = scale.measurement.used
+    jets, cells, used = scale.log_pt, scale.cells, scale.measurement.used
     sources: list[dict[str, Array]] = [{} for _ in scale.curves]
 
     def add(name: str, changes: Sequence[Array | None]) -> None:
@@ -68,7 +66,7 @@ def uncertainties(
                 sources[region][name] = change
         progress(1)
 
-    for name, variation in _statistical(pairs, bins, jets, cells, scale, config, log_pt).items():
+    for name, variation in _statistical(pairs, bins, scale, config, log_pt).items():
         add(name, variation)
     hlt = np.exp(jets)
     others = []
@@ -184,16 +182,10 @@ def _misfit(
 
 
 def _statistical(
-    pairs: Pairs,
-    bins: TagBins,
-    jets: Array,
-    cells: Cells,
-    scale: Scale,
-    config: DerivationConfig,
-    log_pt: Sequence[Array],
+    pairs: Pairs, bins: TagBins, scale: Scale, config: DerivationConfig, log_pt: Sequence[Array]
 ) -> dict[str, list[Array | None]]:
     """Eigen-variations of all coefficients together: two entries of an event may lie in different regions."""
-    shifts = _replica_shifts(pairs, bins, jets, cells, scale, config)
+    shifts = _replica_shifts(pairs, bins, scale, config)
     parts = [slice(0, 0)]
     for curve in scale.curves:
         parts.append(slice(parts[-1].stop, parts[-1].stop + (0 if curve is None else curve.knots.size)))
@@ -215,11 +207,9 @@ def _statistical(
     return found
 
 
-def _replica_shifts(
-    pairs: Pairs, bins: TagBins, jets: Array, cells: Cells, scale: Scale, config: DerivationConfig
-) -> Array:
+def _replica_shifts(pairs: Pairs, bins: TagBins, scale: Scale, config: DerivationConfig) -> Array:
     """Change of all coefficients in each replica, centred; shape (coefficients, replicas)."""
-    entries = sort_cells(bins.cell, np.exp(jets) / pairs.offline, bins.cells)
+    entries = sort_cells(bins.cell, np.exp(scale.log_pt) / pairs.offline, bins.cells)
     weight = pairs.weight[entries.order]
     nominal = sorted_medians(entries, weight)
     ratios = np.empty((config.replicas, bins.cells))
@@ -232,7 +222,8 @@ def _replica_shifts(
     for region, curve in enumerate(scale.curves):
         if curve is not None:
             used = scale.measurement.used[region]
-            _, _, solver = fit_curve(used_cells(cells, scale.measurement.used, region), curve, curve.knots)
+            own = used_cells(scale.cells, scale.measurement.used, region)
+            _, _, solver = fit_curve(own, curve, curve.knots)
             shifts.append(solver @ np.nan_to_num(logs[:, region][:, used]).T)
     stacked = np.concatenate(shifts)
     return np.asarray(stacked - stacked.mean(axis=1, keepdims=True))

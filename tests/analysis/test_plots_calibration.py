@@ -34,7 +34,7 @@ from trila.corrections.jer import Jer
 from trila.corrections.pairs import Pairs
 from trila.corrections.pileup import Offset
 from trila.corrections.resolution import fit_resolution, resolution
-from trila.corrections.response_curve import Curve
+from trila.corrections.response_curve import Cells, Curve
 from trila.corrections.splines import spread_knots
 
 ETA = (-2.5, -1.3, 0.0, 1.3, 2.5)
@@ -117,10 +117,11 @@ def derived() -> Derived:
     )  # fmt: skip
     calibration = Calibration(ETA, curves, log_pt, sources, offset, ())
     region = np.searchsorted(ETA, pairs.eta) - 1
-    return Derived(
-        calibration, Scale(curves, measured, 3, 1e-5), toy_jers(), pairs,
-        np.log(pairs.hlt / np.array(RESPONSES)[region]),
-    )  # fmt: skip
+    cells = Cells(
+        np.log(measured.corrected), measured.error, np.empty((*measured.error.shape, 0)), np.empty(0)
+    )
+    log_jets = np.log(pairs.hlt / np.array(RESPONSES)[region])
+    return Derived(calibration, Scale(curves, measured, 3, 1e-5, cells, log_jets), toy_jers(), pairs)
 
 
 @pytest.fixture(scope="module")

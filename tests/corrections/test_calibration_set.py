@@ -247,7 +247,8 @@ def test_every_source_moves_the_correction_by_its_change(full: File, source: str
 def test_inputs_are_those_that_are_needed(file: File) -> None:
     made = file.calibration
     needed = ["JetPt", "JetEta"]
-    needed += ["JetA", "Rho"] if made.offset is not None else []
+    if made.offset is not None:
+        needed += ["JetA", "Rho"] if made.offset.uses_area else ["Rho"]
     needed += ["run"] if made.runs else []
     assert [i.name for i in file.plain.compound["hlt_jec"].inputs] == [*needed, "systematic"]
     assert [i.name for i in file.plain.compound[NAMES.of("L1L2L3Res")].inputs] == needed
