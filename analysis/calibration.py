@@ -111,6 +111,8 @@ def _description(
         "pileup_variable": pileup_variable(source),
         "eta_edges": list(config.scale.eta_edges),
         "half": "events of the first half by their hash; `trila closure` uses the second",
-        "storage_threshold": float(np.floor(pairs.hlt.min())),
+        "storage_threshold": float(np.floor(pairs.hlt.min()))
+        if config.storage_threshold is None
+        else config.storage_threshold,
         "pairs": int(pairs.hlt.size),
     }

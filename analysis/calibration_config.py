@@ -42,6 +42,7 @@ class CalibrationConfig(BaseModel):
         scale: binning, estimator, iterations, uncertainties.
         pileup: take the pile-up offset off first, where the pairs know ρ or μ.
         resolution: "particle" level as the reference, or dijet "asymmetry"; "auto" takes the first where there is one.
+        storage_threshold: pT in GeV above which HLT jets are stored; the smallest found, if not given.
         runs: first run of each range that gets a calibration of its own, ascending; the last one is open.
         spectrum_index: n of the mass spectrum m^-n, for the distortion that calibration errors cause.
         names: for coffea.
@@ -54,6 +55,7 @@ class CalibrationConfig(BaseModel):
     scale: DerivationConfig = DerivationConfig()
     pileup: bool = True
     resolution: Literal["auto", "particle", "asymmetry"] = "auto"
+    storage_threshold: float | None = Field(default=None, ge=0)
     runs: tuple[int, ...] = ()
     spectrum_index: float = Field(default=6.0, gt=1)
     names: NamesConfig = NamesConfig()

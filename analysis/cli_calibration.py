@@ -135,6 +135,8 @@ def _print_closure(found: Any, every: bool) -> None:
     out.print(f"{sum(summary['not_tested'].values())} bins are not tested")
     for reason, number in summary["not_tested"].items():
         out.print(f"  {number}: {reason}")
+    for words in summary["limits_not_tested"]:
+        out.print(f"[yellow]no bin of tag or particle-level pT tests the limit of[/] {words}")
     if not summary["tested"]:
         out.print("[bold red]failed:[/] no bin can be tested; use more data")
         return

@@ -18,8 +18,8 @@ from trila.analysis import results
 from trila.analysis.pairs import Level, pileup_variable, read_pairs
 from trila.corrections import jets
 from trila.corrections.calibration_set import metadata
-from trila.corrections.closure import ClosureConfig, Row, closes, closure_table, z_of
-from trila.corrections.closure_limits import claimed_from
+from trila.corrections.closure import ClosureConfig, Row, closes, closure_table, untested, z_of
+from trila.corrections.closure_limits import Limit, claimed_from
 from trila.corrections.pairs import Pairs
 from trila.processors.errors import InputError
 
@@ -110,6 +110,7 @@ def closure(
         "tested": sum(row.tested for row in rows),
         "failed": sum(row.passed is False for row in rows),
         "not_tested": dict(Counter(row.reason for row in rows if not row.tested)),
+        "limits_not_tested": [_words(limit) for limit in untested(rows)],
         "claimed_from": claimed_from(made["storage_threshold"]),
         "storage_threshold": made["storage_threshold"],
         "pairs": counts,
@@ -131,6 +132,20 @@ def _check_pileup(path: str, made: Mapping[str, Any], source: results.Result) ->
             f"{path} takes off pile-up by '{needed}', and the pairs of {source.path} have '{there or 'none'}'; use the "
             "result of a run on input that has it, or derive the calibration with pileup: false"
         )
+
+
+def _words(limit: Limit) -> str:
+    eta = (
+        f"|eta| {limit.eta[0]:g} to {limit.eta[1]:g}"
+        if math.isfinite(limit.eta[1])
+        else f"|eta| from {limit.eta[0]:g}"
+    )
+    pt = (
+        f"{limit.pt[0]:g} to {limit.pt[1]:g} GeV"
+        if math.isfinite(limit.pt[1])
+        else f"from {limit.pt[0]:g} GeV"
+    )
+    return f"{100 * limit.value:g}% for {eta}, {pt}"
 
 
 def _calibrated(path: str, eta: NDArray[Any]) -> NDArray[np.bool_]:

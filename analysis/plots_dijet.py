@@ -42,7 +42,7 @@ _CONTROL = {
     "n_jets": Control("Number of jets", logarithmic=True),
 }
 
-_MOST_SOURCES = 4  # that a legend can name; more are drawn in grey
+_MOST_SOURCES = 4  # that a legend can name; of more, the largest are drawn
 
 
 def variation_sources(names: Sequence[str]) -> dict[str, list[str]]:
@@ -87,7 +87,8 @@ def dijet_mass_figure(histogram: hist.Hist[Any], label: Label) -> Figure | None:
             nominal.center, nominal.density, nominal.error, nominal.reach,
             color="black", marker="o", label="Data" if label.is_data else "Simulation", **points(),
         )  # fmt: skip
-        limit_log(ax, nominal.density, top=0.08)
+        # so that points do not run into the legend
+        limit_log(ax, nominal.density, top=0.5 if sources else 0.08)
         ax.set_ylabel(r"$\mathrm{d}N/\mathrm{d}m_\mathrm{jj}$ [events / GeV]")
         handles, texts = ax.get_legend_handles_labels()
         if sources:
@@ -132,31 +133,37 @@ def _ratio_panel(
 ) -> list[tuple[Any, str]]:
     """Ratios to nominal, and the statistical error as a grey band; returns the entries for a legend.
 
-    Where the statistical error exceeds 20%, a variation's ratio shows which events crossed an edge, not the
-    variation: there only the band is drawn.
+    Of many sources the largest are drawn, with the quadratic sum of all. Where the statistical error exceeds 20%, a
+    variation's ratio shows which events crossed an edge, not the variation: there only the band is drawn.
     """
     nominal = contents["nominal"]
     one = np.where(nominal > 0, nominal, np.nan)
     error = np.sqrt(variances) / one
     ax.stairs(1 + error, edges, baseline=1 - error, fill=True, color="0.85", zorder=0)
     entries: list[tuple[Any, str]] = [(Patch(color="0.85"), "Statistical error")]
-    palette = colors(_MOST_SOURCES)
+    shifts = {
+        source: np.stack([np.where(error < 0.2, contents[name] / one - 1.0, np.nan) for name in names])
+        for source, names in sources.items()
+    }
+    sizes = {source: np.nanmax(np.abs(np.nan_to_num(shift)), axis=0) for source, shift in shifts.items()}
+    shown = sorted(sources, key=lambda source: -float(np.sum(sizes[source] ** 2)))[:_MOST_SOURCES]
     reach = [np.array([0.0])]
-    for i, (source, names) in enumerate(sources.items()):
-        color = palette[i] if i < _MOST_SOURCES else "0.5"
-        lines: list[Literal["-", "--", ":", "-."]] = ["-", "--", ":", "-."]
-        lines = lines[: len(names)]
-        for name, line in zip(names, lines, strict=False):
-            shown = np.where(error < 0.2, contents[name] / one, np.nan)
-            ax.stairs(shown, edges, color=color, linestyle=line, baseline=None, linewidth=2)
-            reach.append(np.abs(shown - 1)[np.isfinite(shown)])
-        if i < _MOST_SOURCES:
-            handle = tuple(Line2D([], [], color=color, linestyle=line) for line in lines)
-            # "jes up, down" for the lines of jes_up and jes_down.
-            suffixes = ", ".join(name.removeprefix(source).strip("_").lower() for name in names)
-            entries.append((handle, f"{source} {suffixes}".strip()))
     if len(sources) > _MOST_SOURCES:
-        entries.append((Line2D([], [], color="0.5"), f"{len(sources) - _MOST_SOURCES} other sources"))
+        total = np.where(error < 0.2, np.sqrt(np.sum([size**2 for size in sizes.values()], axis=0)), np.nan)
+        for sign in (-1.0, 1.0):
+            ax.stairs(1 + sign * total, edges, color="black", baseline=None, linewidth=2)
+        entries.append((Line2D([], [], color="black"), f"All {len(sources)} sources"))
+        reach.append(total[np.isfinite(total)])
+    for source, color in zip(shown, colors(_MOST_SOURCES), strict=False):
+        lines: list[Literal["-", "--", ":", "-."]] = ["-", "--", ":", "-."]
+        names = sources[source]
+        for shift, line in zip(shifts[source], lines, strict=False):
+            ax.stairs(1 + shift, edges, color=color, linestyle=line, baseline=None, linewidth=2)
+            reach.append(np.abs(shift)[np.isfinite(shift)])
+        handle = tuple(Line2D([], [], color=color, linestyle=line) for line in lines[: len(names)])
+        # "jes up, down" for the lines of jes_up and jes_down.
+        suffixes = ", ".join(name.removeprefix(source).strip("_").lower() for name in names)
+        entries.append((handle, f"{source.replace('_', ' ')} {suffixes}".strip()))
     # One migration at the threshold must not flatten all other variations.
     half = min(max(1.4 * float(np.quantile(np.concatenate(reach), 0.97)), 0.02), 1.0)
     ax.axhline(1.0, color="black", linewidth=1.0)

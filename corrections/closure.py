@@ -29,13 +29,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
 from trila.corrections.cells import cell_of, effective_entries, medians, sort_cells
-from trila.corrections.closure_limits import beyond, claimed_from, limit_of, significance
+from trila.corrections.closure_limits import LIMITS, Limit, beyond, claimed_from, limit_of, significance
 from trila.corrections.estimators import Estimator, locations
 from trila.corrections.event_hash import event_hash
 from trila.corrections.pairs import Pairs
 from trila.corrections.resampling import bootstrap_weights
 
-__all__ = ["ClosureConfig", "Row", "closes", "closure_table", "z_of"]
+__all__ = ["ClosureConfig", "Row", "closes", "closure_table", "untested", "z_of"]
 
 Array = NDArray[np.float64]
 Range = tuple[float, float]
@@ -172,6 +172,12 @@ def closes(rows: tuple[Row, ...]) -> bool:
     """Whether the calibration passes: no bin fails, and at least one is tested."""
     tested = [row for row in rows if row.tested]
     return bool(tested) and all(row.passed for row in tested)
+
+
+def untested(rows: tuple[Row, ...]) -> tuple[Limit, ...]:
+    """Limits that no bin of the pT of tag or particle-level jet tests: a table that passes says nothing of them."""
+    tested = [row for row in rows if row.tested and row.variable in ("tag", "particle")]
+    return tuple(limit for limit in LIMITS if not any(limit.holds(row.eta, row.pt) for row in tested))
 
 
 def _grids(pairs: Pairs, storage_threshold: float, config: ClosureConfig) -> Iterator[_Grid]:

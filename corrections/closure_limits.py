@@ -39,6 +39,11 @@ class Limit(NamedTuple):
     pt: tuple[float, float]
     value: float
 
+    def holds(self, eta: tuple[float, float], pt: tuple[float, float]) -> bool:
+        """Whether a bin of η, signed or absolute, and pT (GeV) lies inside."""
+        low, high = (0.0 if eta[0] < 0.0 < eta[1] else min(map(abs, eta))), max(map(abs, eta))
+        return self.eta[0] <= low and high <= self.eta[1] and self.pt[0] <= pt[0] and pt[1] <= self.pt[1]
+
 
 LIMITS = (
     Limit((0.0, 1.3), (30.0, 40.0), 0.01),
@@ -71,11 +76,7 @@ def limit_of(eta: tuple[float, float], pt: tuple[float, float]) -> float | None:
     >>> limit_of((-1.3, 0.0), (100.0, 150.0))
     0.002
     """
-    low, high = (0.0 if eta[0] < 0.0 < eta[1] else min(map(abs, eta))), max(map(abs, eta))
-    for limit in LIMITS:
-        if limit.eta[0] <= low and high <= limit.eta[1] and limit.pt[0] <= pt[0] and pt[1] <= limit.pt[1]:
-            return limit.value
-    return None
+    return next((limit.value for limit in LIMITS if limit.holds(eta, pt)), None)
 
 
 def significance(tested: int, false_alarms: float, freedom: float = math.inf) -> float:

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from trila.corrections.cells import cell_of, medians, sort_cells
-from trila.corrections.closure import ClosureConfig, Row, closes, closure_table, z_of
+from trila.corrections.closure import ClosureConfig, Row, closes, closure_table, untested, z_of
+from trila.corrections.closure_limits import LIMITS
 from trila.corrections.pairs import Pairs
 from trila.corrections.resampling import bootstrap_weights
 
@@ -160,6 +161,14 @@ def test_nothing_to_test_fails() -> None:
         pairs.take(np.zeros(1000, dtype=bool)), [], np.zeros((1, 0)), "median", 10.0, ClosureConfig()
     )
     assert not closes(())
+
+
+def test_limits_without_a_tested_bin_are_named() -> None:
+    row = Row("tag", (0.0, 1.3), (100.0, 150.0), None, 1e4, 0.0, 1e-4, 0.0, 1e-4, 0.002, True, "", 0.0, True)
+    other = row._replace(variable="rho", eta=(3.0, 5.2), pt=(30.0, 40.0), limit=0.03)
+    missing = untested((row, other, row._replace(eta=(1.3, 2.5), tested=False)))
+    assert len(missing) == len(LIMITS) - 1
+    assert not any(limit.holds(row.eta, row.pt) for limit in missing)
 
 
 def test_reasons_why_a_bin_is_not_tested() -> None:

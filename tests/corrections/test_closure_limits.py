@@ -88,3 +88,10 @@ def test_bins_that_share_pairs_fail_together() -> None:
     closure = limit + error * (math.sqrt(0.5) * shared + math.sqrt(0.5) * own)
     alarms = beyond(closure, error, limit, significance(bins, 0.01)).any(axis=1).mean()
     assert 0.002 < alarms < 0.01
+
+
+def test_a_bin_belongs_to_one_limit() -> None:
+    bins = [((-1.3, 0.0), (100.0, 150.0)), ((1.3, 2.5), (30.0, 40.0)), ((-5.2, -3.0), (60.0, 80.0))]
+    for eta, pt in bins:
+        assert sum(limit.holds(eta, pt) for limit in LIMITS) == 1
+    assert not any(limit.holds((1.0, 1.5), (100.0, 150.0)) for limit in LIMITS)
