@@ -125,6 +125,7 @@ def test_response_of_imbalanced_dijets_is_recovered_at_particle_level() -> None:
     )  # the sample is large enough for the statement to mean something
 
 
+@pytest.mark.slow
 def test_the_errors_are_those_of_repeated_experiments() -> None:
     """Corrections of independent samples spread as each of them says, over pT and both regions."""
     pt = np.log(np.array([40.0, 80.0, 200.0, 600.0]))

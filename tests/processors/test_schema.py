@@ -99,6 +99,7 @@ def test_energies_become_fractions(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_every_column_has_the_type_that_its_form_declares(data_dir: Path) -> None:
     """A transform that returned another type than declared would be read as garbage: materialise all, everywhere."""
     more = (data_dir / "cms/scouting_nano.root", data_dir / "atlas/trigger_offline_jets.root")
@@ -156,6 +157,7 @@ def test_trigger_objects_are_told_apart_by_their_id(data_dir: Path) -> None:
     assert set(columns.flat(events, "hlt_jets", "mass")) == {0.0}
 
 
+@pytest.mark.slow
 def test_rntuple_gives_the_same_events_as_the_ttree(data_dir: Path) -> None:
     tree, ntuple = (
         events_of(data_dir / "cms" / name) for name in ("nano_dimuon.root", "nano_dimuon_rntuple.root")
