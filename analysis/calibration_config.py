@@ -43,7 +43,8 @@ class CalibrationConfig(BaseModel):
         pileup: take the pile-up offset off first, where the pairs know ρ or μ.
         resolution: "particle" level as the reference, or dijet "asymmetry"; "auto" takes the first where there is one.
         storage_threshold: pT in GeV above which HLT jets are stored; the smallest found, if not given.
-        runs: first run of each range that gets a calibration of its own, ascending; the last one is open.
+        runs: first run of each range that gets a calibration of its own, ascending; the last one ends with the
+            last run seen, and the file refuses runs outside of all.
         spectrum_index: n of the mass spectrum m^-n, for the distortion that calibration errors cause.
         names: for coffea.
     """
