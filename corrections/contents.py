@@ -81,9 +81,16 @@ def _input(variable: Any, nodes: list[Any]) -> Input:
     low, high = math.nan, math.nan
     outside: dict[str, None] = {}
     keys: dict[str | int, None] = {}
+    # below a transform the input is something else, such as its logarithm
+    transformed = {
+        id(below)
+        for node in nodes
+        if isinstance(node, schemav2.Transform) and node.input == variable.name
+        for below in branches(node.content)
+    }
     for node in nodes:
         for name, edges in edges_of(node):
-            if name == variable.name:
+            if name == variable.name and id(node) not in transformed:
                 low, high = min(edges[0], low), max(edges[-1], high)  # nan gives way
                 outside[_outside(node.flow)] = None
         if isinstance(node, schemav2.Category) and node.input == variable.name:

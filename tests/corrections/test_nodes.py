@@ -1,5 +1,6 @@
 """Splines and clamps as correctionlib evaluates them."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from correctionlib import schemav2
 from scipy.interpolate import CubicSpline
 
+from trila.corrections.contents import entries
 from trila.corrections.nodes import (
     REFUSE,
     SPLINE_FORMULA,
@@ -72,3 +74,16 @@ def test_so_many_points_as_a_curve_needs() -> None:
     points = knots_for(np.sin, 3.0, 7.0)
     check = np.linspace(3.0, 7.0, 999)
     assert np.max(np.abs(CubicSpline(points, np.sin(points))(check) - np.sin(check))) < 1e-7
+
+
+def test_a_listing_does_not_take_logarithms_for_pt() -> None:
+    correction = schemav2.Correction.model_validate(
+        {
+            "name": "test", "version": 1, "inputs": [variable("JetPt"), variable("JetEta")],
+            "output": {"name": "factor", "type": "real"}, "generic_formulas": [SPLINE_FORMULA],
+            "data": by_eta([-1, 0, 1], [spline([3.0, 5.0], [1.0, 1.1])] * 2),
+        }
+    )  # fmt: skip
+    pt, eta = entries(schemav2.CorrectionSet(schema_version=2, corrections=[correction]))[0].inputs
+    assert (eta.low, eta.high) == (-1.0, 1.0)
+    assert math.isnan(pt.low)
