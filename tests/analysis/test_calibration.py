@@ -91,6 +91,7 @@ def test_the_command_prints_a_table(made: tuple[Path, str]) -> None:
     assert "c.json.gz" in made[1]
 
 
+@pytest.mark.slow
 def test_the_report_has_plots_and_numbers(result: Path, tmp_path: Path) -> None:
     config = CalibrationConfig(scale=DerivationConfig(eta_edges=(-1.3, 0.0, 1.3), replicas=20, entries=30))
     outcome = calibrate(
