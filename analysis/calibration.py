@@ -1,17 +1,16 @@
 """The step from a RESULT to a calibration file."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from trila import __version__
 from trila.analysis import results
 from trila.analysis.calibration_config import CalibrationConfig
 from trila.analysis.calibration_report import notes, summarise
 from trila.analysis.derive import Derived, Progress, derive_all
-from trila.analysis.pairs import pileup_variable, read_pairs
+from trila.analysis.pairs import Level, pileup_variable, read_pairs, run_range, storage_threshold
 from trila.corrections import calibration_set, correction_set
 from trila.corrections.pairs import Pairs
 from trila.processors.errors import InputError
@@ -57,11 +56,16 @@ def calibrate(
         CorrectionError: the file cannot be written.
     """
     source = results.read(result)
-    pairs = read_pairs(source, config.hlt, config.offline, half="first")
+    pairs, left_out = read_pairs(source, config.hlt, config.offline, half="first")
+    first, last = run_range(source)
+    if config.runs and config.runs[0] > first:
+        raise InputError(
+            f"{result} has runs from {first} on, but the first range of runs starts with {config.runs[0]}; start there"
+        )
     trigger = source.manifest["configuration"]["response"]["tag_trigger"]
     threshold_pt = (threshold(trigger) if trigger not in (None, "none") else None) or 0.0
     try:
-        derived = derive_all(pairs, config, trigger_threshold=threshold_pt, progress=progress)
+        derived = derive_all(pairs, config, trigger_threshold=threshold_pt, last_run=last, progress=progress)
     except ValueError as error:
         raise InputError(f"{result}: {error}") from error
     description = _description(source, config, trigger, pairs)
@@ -70,6 +74,15 @@ def calibrate(
     content = calibration_set.build(derived.calibration, names, description)
     correction_set.write(content, output)
     summary = summarise(derived, config, description)
+    told = notes(derived, config)
+    if left_out:
+        told.append(
+            f"{left_out} pairs were left out: a pT that is not above zero, or a pile-up or an area that is no number"
+        )
+    if config.storage_threshold is None:
+        told.append(
+            f"HLT jets look as if stored from {description['storage_threshold']:g} GeV on (storage_threshold says otherwise)"
+        )
     plots: tuple[Path, ...] = ()
     if report is not None:
         from trila.analysis.plots_calibration import plot_calibration
@@ -83,7 +96,7 @@ def calibrate(
                 derived, folder, config=config, is_data=data_type == "DATA", pileup=pileup, **(style or {})
             )
         )
-    return Outcome(derived, Path(output), summary, notes(derived, config), plots)
+    return Outcome(derived, Path(output), summary, told, plots)
 
 
 def _description(
@@ -98,7 +111,7 @@ def _description(
         "made_by": f"trila {__version__}",
         "definition": f"corrected HLT pT over offline pT has {config.scale.estimator} 1 in bins of the tag's offline pT",
         "estimator": config.scale.estimator,
-        "levels": {"hlt": config.hlt.model_dump(), "offline": config.offline.model_dump()},
+        "levels": {"hlt": _level(config.hlt), "offline": _level(config.offline), "tag": "offline, as stored"},
         "stored_levels": {"hlt": response["hlt_level"], "offline": response["offline_level"]},
         "reference": manifest["reference"],
         "trigger": trigger or "none",
@@ -111,8 +124,18 @@ def _description(
         "pileup_variable": pileup_variable(source),
         "eta_edges": list(config.scale.eta_edges),
         "half": "events of the first half by their hash; `trila closure` uses the second",
-        "storage_threshold": float(np.floor(pairs.hlt.min()))
+        "storage_threshold": storage_threshold(source)
         if config.storage_threshold is None
         else config.storage_threshold,
         "pairs": int(pairs.hlt.size),
     }
+
+
+def _level(level: Level) -> dict[str, Any]:
+    """A level as the file has it: with the whole path of its own correction file, and its digest."""
+    if level.file is None:
+        return level.model_dump()
+    path = Path(level.file).resolve()
+    return {
+        **level.model_dump(), "file": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }  # fmt: skip

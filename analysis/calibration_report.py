@@ -10,6 +10,7 @@ from trila.analysis.calibration_config import CalibrationConfig
 from trila.analysis.derive import Derived
 from trila.corrections.distortion import mass_distortion
 from trila.corrections.jer import Jer
+from trila.corrections.resolution import resolution
 from trila.corrections.run_series import response_by_run, suggested_ranges
 
 __all__ = ["notes", "summarise"]
@@ -18,6 +19,9 @@ Array = NDArray[np.float64]
 
 #: Regions inside this |η| count for the distortion of a dijet mass spectrum.
 _CENTRAL = 1.3
+
+# Knots of a curve are at least so many mass resolutions apart, or a calibration's wiggle can look like a resonance.
+_APART = 3.0
 
 
 def summarise(derived: Derived, config: CalibrationConfig, description: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,6 +68,17 @@ def notes(derived: Derived, config: CalibrationConfig) -> list[str]:
         )
     if derived.calibration.offset is None and config.pileup:
         found.append("no pile-up offset: the pairs have neither rho nor mu, or it does not vary")
+    for one in derived.calibration.runs:
+        lacking = [
+            f"{edges[k]:g} to {edges[k + 1]:g}"
+            for k, (own, common) in enumerate(zip(one.curves, derived.scale.curves, strict=True))
+            if own is None and common is not None
+        ]
+        if lacking:
+            found.append(
+                f"runs {one.first} to {one.last}: too few pairs for eta {', '.join(lacking)}; what all runs share holds there"
+            )
+    found += _close_knots(derived, config)
     suggested = suggested_runs(derived)
     if len(suggested) > max(len(config.runs), 1):
         found.append(
@@ -74,6 +89,26 @@ def notes(derived: Derived, config: CalibrationConfig) -> list[str]:
             found.append(
                 f"no {jer.collection} resolution for |eta| {jer.eta[0]:g} to {jer.eta[1]:g}: {jer.note}"
             )
+    return found
+
+
+def _close_knots(derived: Derived, config: CalibrationConfig) -> list[str]:
+    """Central regions whose curve can follow structures as narrow as a resonance in a dijet mass spectrum."""
+    found = []
+    resolutions = [jer.fit for jer in derived.jer if jer.collection == "hlt" and jer.eta[0] == 0 and jer.fit]
+    edges = config.scale.eta_edges
+    for fit in resolutions[:1]:
+        for number, curve in enumerate(derived.scale.curves):
+            if curve is None or max(abs(edges[number]), abs(edges[number + 1])) > _CENTRAL:
+                continue
+            middle = np.exp(0.5 * (curve.knots[1:] + curve.knots[:-1]))
+            # of the mass of two jets with the same relative resolution
+            narrow = np.diff(curve.knots) < _APART * resolution(middle, fit.n, fit.s, fit.c) / np.sqrt(2.0)
+            if narrow.any():
+                found.append(
+                    f"eta {edges[number]:g} to {edges[number + 1]:g}: {narrow.sum()} pairs of knots are closer than {_APART:g} mass "
+                    "resolutions; what they follow can look like a resonance: lower scale: knots"
+                )
     return found
 
 

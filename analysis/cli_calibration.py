@@ -124,6 +124,7 @@ def _print_closure(found: Any, every: bool) -> None:
     pairs = summary["pairs"]
     out.print(f"{pairs['used']} pairs of the second half of the events")
     for key, text in (
+        ("left_out", "left out: a pT not above zero, or a pile-up or an area that is no number"),
         ("eta_without_calibration", "left out, at an eta that has no calibration"),
         (
             "beyond_range_of_pt",

@@ -83,8 +83,8 @@ def closure(
     settings = config or ClosureConfig()
     path = str(corrections)
     source, made = results.read(result), metadata(path)
-    levels = {name: Level.model_validate(level) for name, level in made["levels"].items()}
-    read = read_pairs(source, levels["hlt"], levels["offline"], half="second")
+    levels = {name: _level(made["levels"][name], path) for name in ("hlt", "offline")}
+    read, left_out = read_pairs(source, levels["hlt"], levels["offline"], half="second")
     _check_pileup(path, made, source)
     pairs = read.take(_calibrated(path, read.eta))
     if pairs.hlt.size == 0:
@@ -98,6 +98,7 @@ def closure(
     counts = {
         "second_half": int(read.hlt.size),
         "used": int(pairs.hlt.size),
+        "left_out": left_out,
         "eta_without_calibration": int(read.hlt.size - pairs.hlt.size),
         "beyond_range_of_pt": int((~jets.inside_range(path, pairs.hlt, pairs.eta)).sum()),
     }
@@ -132,6 +133,16 @@ def _check_pileup(path: str, made: Mapping[str, Any], source: results.Result) ->
             f"{path} takes off pile-up by '{needed}', and the pairs of {source.path} have '{there or 'none'}'; use the "
             "result of a run on input that has it, or derive the calibration with pileup: false"
         )
+
+
+def _level(said: Mapping[str, Any], path: str) -> Level:
+    """A level that the calibration was derived with; its own correction file must still be the same."""
+    level = Level.model_validate({key: value for key, value in said.items() if key != "sha256"})
+    if level.file is not None and Path(level.file).is_file():
+        found = hashlib.sha256(Path(level.file).read_bytes()).hexdigest()
+        if found != said.get("sha256", found):
+            raise InputError(f"{level.file} has changed since {path} was derived with it; derive it again")
+    return level
 
 
 def _words(limit: Limit) -> str:

@@ -40,7 +40,12 @@ class Derived(NamedTuple):
 
 
 def derive_all(
-    pairs: Pairs, config: CalibrationConfig, *, trigger_threshold: float = 0.0, progress: Progress
+    pairs: Pairs,
+    config: CalibrationConfig,
+    *,
+    trigger_threshold: float = 0.0,
+    last_run: int | None = None,
+    progress: Progress,
 ) -> Derived:
     """Derive every part of a calibration.
 
@@ -48,6 +53,7 @@ def derive_all(
         pairs: the half to derive from, at the levels of the configuration.
         config: how.
         trigger_threshold: GeV, of the single-jet trigger that the tags fired; 0 if none was asked for.
+        last_run: where the last range of runs ends; the last one of these pairs, if not given.
         progress: shows long work.
 
     Raises:
@@ -70,7 +76,7 @@ def derive_all(
         for number, (region, log_pt) in enumerate(zip(sources, points, strict=True))
     )
     jer = _jer(pairs, offset, scale, config)
-    runs = _by_run(pairs, scale.log_pt, config)
+    runs = _by_run(pairs, scale.log_pt, config, int(pairs.run.max()) if last_run is None else last_run)
     calibration = Calibration(settings.eta_edges, scale.curves, points, sources, offset, regions(jer), runs)
     return Derived(calibration, scale, jer, pairs)
 
@@ -81,8 +87,10 @@ def _pileup_change(offset: Offset | None, region: int, pairs: Pairs, log_pt: Arr
         return np.zeros_like(log_pt)
     area = 1.0 if pairs.area is None else float(np.average(pairs.area, weights=pairs.weight))
     spread = np.sqrt(np.average((pairs.pileup - offset.rho_0) ** 2, weights=pairs.weight))
-    error = float(np.nan_to_num(offset.error[region]))
-    return np.asarray(area * float(spread) * error / np.exp(log_pt))
+    error = offset.error[region]
+    if np.isnan(error):  # not measured, so not taken off: as large as it is elsewhere
+        error = np.nanmax(np.abs(offset.s0) + offset.error)
+    return np.asarray(area * float(spread) * float(error) / np.exp(log_pt))
 
 
 def _jer(pairs: Pairs, offset: Offset | None, scale: Scale, config: CalibrationConfig) -> tuple[Jer, ...]:
@@ -92,6 +100,11 @@ def _jer(pairs: Pairs, offset: Offset | None, scale: Scale, config: CalibrationC
     if method == "particle" and pairs.particle is None:
         raise InputError(
             "resolution: particle needs pairs with particle-level jets; use asymmetry, or simulation"
+        )
+    if method == "asymmetry" and config.offline.level != "stored":
+        raise InputError(
+            f"resolution: asymmetry needs the tag at the level of the probe, and tags are stored only as they are; level "
+            f"of the offline jets is '{config.offline.level}'; use stored, or resolution: particle"
         )
     tag = None
     if pairs.tag_hlt is not None and pairs.tag_eta is not None:
@@ -105,11 +118,11 @@ def _jer(pairs: Pairs, offset: Offset | None, scale: Scale, config: CalibrationC
     return measure_jer(pairs, np.exp(scale.log_pt), tag, method, entries=config.scale.entries)
 
 
-def _by_run(pairs: Pairs, log_pt: Array, config: CalibrationConfig) -> tuple[RunRange, ...]:
+def _by_run(pairs: Pairs, log_pt: Array, config: CalibrationConfig, last_run: int) -> tuple[RunRange, ...]:
     """What each range of runs leaves of the response after the correction that all share."""
     if not config.runs:
         return ()
-    edges = [*config.runs, int(max(pairs.run.max(), config.runs[-1])) + 1]
+    edges = [*config.runs, max(last_run, config.runs[-1]) + 1]
     shared = pairs._replace(hlt=np.exp(log_pt))
     found = []
     for first, following in pairwise(edges):

@@ -8,10 +8,9 @@
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pyarrow.dataset
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
@@ -22,7 +21,7 @@ from trila.corrections.pairs import Pairs
 from trila.corrections.resampling import second_half
 from trila.processors.errors import InputError
 
-__all__ = ["Level", "pileup_variable", "read_pairs"]
+__all__ = ["Level", "Read", "pileup_variable", "read_pairs", "run_range", "storage_threshold"]
 
 Half = Literal["first", "second", "both"]
 _IDENTITY = ("run", "luminosity_block", "event")
@@ -48,16 +47,25 @@ class Level(BaseModel):
             raise ValueError("level 'corrected' needs a file, and only that level takes one")
 
 
-def read_pairs(result: results.Result, hlt: Level, offline: Level, *, half: Half = "both") -> Pairs:
+class Read(NamedTuple):
+    """Pairs that can be used.
+
+    Attributes:
+        pairs: with pT above zero, and a pile-up and an area that are numbers.
+        left_out: how many others there are.
+    """
+
+    pairs: Pairs
+    left_out: int
+
+
+def read_pairs(result: results.Result, hlt: Level, offline: Level, *, half: Half = "both") -> Read:
     """The pairs of a RESULT.
 
     Args:
         result: of `trila run response`.
         hlt, offline: which energies.
         half: of the events, by a hash: a calibration is derived from the first, and closed with the second.
-
-    Returns:
-        Those pairs whose pT are above zero.
 
     Raises:
         InputError: it has no pairs, or they lack what the levels or the resampling need.
@@ -85,18 +93,39 @@ def read_pairs(result: results.Result, hlt: Level, offline: Level, *, half: Half
         pileup=columns.get("rho", columns.get("mu")),
         area=columns.get("area"),
         particle=columns.get("pt_gen"),
-        tag_hlt=columns.get("pt_hlt_tag"),
+        # stored without its correction: of use where the probe is at that level too
+        tag_hlt=columns.get("pt_hlt_tag") if hlt.level == "raw" else None,
         tag_eta=columns["eta_tag"],
         alpha=columns.get("alpha"),
     )
     good = (pairs.hlt > 0) & (pairs.offline > 0) & np.isfinite(pairs.hlt) & np.isfinite(pairs.offline)
-    return pairs if good.all() else pairs.take(good)
+    for column in (pairs.pileup, pairs.area):
+        good &= True if column is None else np.isfinite(column)
+    return Read(pairs if good.all() else pairs.take(good), int(np.sum(~good)))
 
 
 def pileup_variable(result: results.Result) -> Literal["rho", "mu"] | None:
-    """Which measure of pile-up the pairs of a RESULT have; ρ, where they have both."""
-    names = pyarrow.dataset.dataset(result.path / "pairs", format="parquet").schema.names
+    """Which measure of pile-up all pairs of a RESULT have; ρ, where they have both."""
+    files = sorted((result.path / "pairs").rglob("*.parquet"))
+    names = set.intersection(*(set(pq.read_schema(file).names) for file in files)) if files else set()
     return "rho" if "rho" in names else "mu" if "mu" in names else None
+
+
+def run_range(result: results.Result) -> tuple[int, int]:
+    """First and last run of all pairs, of both halves; 0 and 0 without pairs."""
+    files = sorted((result.path / "pairs").rglob("*.parquet"))
+    runs = [pq.read_table(file, columns=["run"])["run"].to_numpy() for file in files]
+    seen = np.concatenate(runs) if runs else np.zeros(0, np.int64)
+    return (int(seen.min()), int(seen.max())) if seen.size else (0, 0)
+
+
+def storage_threshold(result: results.Result) -> float:
+    """pT above which HLT jets are stored, as the pairs show it: what all but 0.01% of the probes exceed, in whole GeV."""
+    files = sorted((result.path / "pairs").rglob("*.parquet"))
+    pts = [pq.read_table(file, columns=["pt_hlt"])["pt_hlt"].to_numpy() for file in files]
+    stored = np.concatenate(pts) if pts else np.zeros(0)
+    stored = stored[stored > 0]
+    return float(np.floor(np.quantile(stored, 1e-4))) if stored.size else 0.0
 
 
 def _columns(folder: Path, scales: dict[str, float], half: Half) -> dict[str, NDArray[Any]]:
@@ -136,8 +165,8 @@ def _at(columns: dict[str, NDArray[Any]], level: Level, name: str, path: Path) -
     raw = columns[f"{name}_raw"]
     if level.file is None:
         return raw
-    inputs = {"JetPt": raw, "JetEta": columns["eta"], "JetPhi": columns["phi"], "run": columns["run"]}
-    for wanted, column in {"Rho": "rho", "JetA": "area"}.items():
-        if column in columns:
-            inputs[wanted] = columns[column]
+    # The area is that of the HLT jet: a correction of offline jets that asks for it is refused.
+    ours = {"JetEta": "eta_hlt", "JetA": "area"} if name == "pt_hlt" else {"JetEta": "eta"}
+    names = {"JetPhi": "phi", "Rho": "rho", "run": "run"} | ours
+    inputs = {"JetPt": raw} | {wanted: columns[c] for wanted, c in names.items() if c in columns}
     return raw * jets.evaluate(level.file, level.correction, inputs)

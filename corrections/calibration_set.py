@@ -183,9 +183,15 @@ def _table(curve: Curve, least: int = 2) -> _Table:
     return _Table(points, np.exp(log_pt - points), log_pt)
 
 
+def _curve_node(curve: Curve | None) -> Node:
+    if curve is None:
+        return REFUSE
+    table = _table(curve)
+    return spline(table.points, table.factor)
+
+
 def _nominal(curves: Sequence[Curve | None], eta_edges: Sequence[float]) -> Node:
-    tables = [None if curve is None else _table(curve) for curve in curves]
-    return by_eta(eta_edges, [REFUSE if t is None else spline(t.points, t.factor) for t in tables])
+    return by_eta(eta_edges, [_curve_node(curve) for curve in curves])
 
 
 def _scale(calibration: Calibration, sources: list[str]) -> Node:
@@ -210,7 +216,17 @@ def _scale(calibration: Calibration, sources: list[str]) -> Node:
 
 
 def _runs(calibration: Calibration) -> Node:
-    rows = [_nominal(r.curves, calibration.eta_edges) for r in calibration.runs]
+    # where a range has too few pairs of its own, what all runs share holds
+    rows = [
+        by_eta(
+            calibration.eta_edges,
+            [
+                REFUSE if common is None else 1.0 if own is None else _curve_node(own)
+                for own, common in zip(one.curves, calibration.curves, strict=True)
+            ],
+        )
+        for one in calibration.runs
+    ]
     data = by_run([r.first for r in calibration.runs], calibration.runs[-1].last, rows)
     return _correction(
         "hlt_run", "factor of a range of runs, on top of the average", ["run", "JetPt", "JetEta"], data

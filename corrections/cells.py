@@ -94,8 +94,13 @@ def sorted_medians(entries: Sorted, own: Array, probability: float = 0.5) -> Arr
     """As `medians`, with weights in the order of the sorted entries: for many sets of weights."""
     if own.size == 0:
         return np.full(entries.starts.size - 1, np.nan)
-    running = np.concatenate([[0.0], np.cumsum(own)])
     first, end = entries.starts[:-1], entries.starts[1:]
+    # Each cell is normalised: weights of different cells may differ by more than the digits of a number.
+    filled = end > first
+    totals = np.zeros(first.size)
+    totals[filled] = np.add.reduceat(own, first[filled])
+    own = own / np.repeat(np.where(totals > 0, totals, 1.0), end - first)
+    running = np.concatenate([[0.0], np.cumsum(own)])
     target = running[first] + probability * (running[end] - running[first])
     middle = running[1:] - 0.5 * own
     if own.min() < 0:
@@ -107,7 +112,7 @@ def sorted_medians(entries: Sorted, own: Array, probability: float = 0.5) -> Arr
     fraction = np.divide(target - middle[before], step, out=np.ones_like(target), where=step > 0)
     low, high = entries.values[before], entries.values[after]
     found = low + np.clip(fraction, 0.0, 1.0) * (high - low)
-    return np.where(running[end] - running[first] > 0, found, np.nan)
+    return np.where(totals > 0, found, np.nan)
 
 
 def effective_entries(cell: NDArray[np.int32], weights: ArrayLike, cells: int) -> Array:

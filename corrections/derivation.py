@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from trila.corrections.estimators import Estimator
 from trila.corrections.pairs import Pairs
@@ -57,6 +57,20 @@ class DerivationConfig(BaseModel):
     entries: float = Field(default=100.0, gt=0)
     replicas: int = Field(default=100, ge=20)
     eigen_variations: int = Field(default=8, ge=1)
+
+    @field_validator("eta_edges", "pt_edges")
+    @classmethod
+    def _ascending(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
+        if len(edges) < 2 or list(edges) != sorted(set(edges)):
+            raise ValueError(f"edges are {list(edges)}; expected two or more, ascending")
+        return edges
+
+    @field_validator("iterations")
+    @classmethod
+    def _at_least_two(cls, passes: tuple[int, int]) -> tuple[int, int]:
+        if not 2 <= passes[0] <= passes[1]:
+            raise ValueError(f"iterations are {list(passes)}; expected least and largest number, two or more")
+        return passes
 
 
 class Measurement(NamedTuple):
@@ -123,13 +137,18 @@ def derive(
     cells = measure(pairs, bins, log_pt, config.estimator)
     raw = np.exp(cells.log_median)
     used = (bins.entries >= config.entries) & np.isfinite(cells.log_median) & (cells.error > 0)
+    if not used.any():
+        raise ValueError(
+            f"no bin gives a {config.estimator} response with an error, of {np.sum(bins.entries >= config.entries)} bins "
+            "with enough pairs; use more data, or another estimator"
+        )
     curves = [_start(used_cells(cells, used, region)) for region in range(bins.regions)]
     change, passes = np.inf, 0
     while passes < config.iterations[0] or (change > config.tolerance and passes < config.iterations[1]):
         change = 0.0
         for region, curve in enumerate(curves):
-            if curve is not None:
-                own = used_cells(cells, used, region)
+            own = used_cells(cells, used, region)
+            if curve is not None and own.log_median.size >= curve.knots.size:
                 # The number of knots is settled before the last passes, or it would change for ever between two.
                 if passes < config.iterations[0]:
                     new = choose_curve(own, curve, outer_knots(own), config.knots)
@@ -139,6 +158,9 @@ def derive(
                 change = max(change, _change(new, curve))
         log_pt = corrected(pairs.hlt, pairs.eta, config.eta_edges, curves)
         cells = measure(pairs, bins, log_pt, config.estimator)
+        used &= np.isfinite(cells.log_median) & (
+            cells.error > 0
+        )  # a fit may fail later than in the first pass
         passes += 1
         progress(1)
     offline, hlt = (_means(bins, values, pairs.weight) for values in (pairs.offline, pairs.hlt))

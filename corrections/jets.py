@@ -124,8 +124,18 @@ def valid_regions(path: str) -> list[tuple[tuple[float, float], tuple[float, flo
 
 
 def starts_from_raw(path: str) -> bool:
-    """Whether a file is meant for pT without any stored correction: all are, but calibrations that say otherwise."""
-    return bool(_description(path).get("levels", {}).get("hlt", {}).get("level", "raw") == "raw")
+    """Whether a file is meant for pT without any stored correction: all are, but calibrations that say otherwise.
+
+    Raises:
+        CorrectionError: it is meant for jets that another file has corrected before.
+    """
+    hlt = _description(path).get("levels", {}).get("hlt", {})
+    if hlt.get("level") == "corrected":
+        raise CorrectionError(
+            f"{path} was derived for HLT jets corrected with {hlt.get('file')}; expected one for raw or stored jets; derive "
+            "it for those"
+        )
+    return bool(hlt.get("level", "raw") == "raw")
 
 
 def pileup_variable(path: str) -> str:
@@ -145,10 +155,14 @@ def inside_range(path: str, pt: NDArray[Any], eta: NDArray[Any]) -> NDArray[np.b
     return inside
 
 
-def _check_range(path: str, columns: Mapping[str, NDArray[Any]]) -> None:
-    if "JetPt" not in columns or "JetEta" not in columns:
+def _check_range(path: str, columns: Mapping[str, NDArray[Any]], hold: bool) -> None:
+    if not valid_regions(path) or "JetPt" not in columns or "JetEta" not in columns:
         return
-    outside = ~inside_range(path, columns["JetPt"], columns["JetEta"])
+    pt, eta = columns["JetPt"], columns["JetEta"]
+    if hold:  # only η counts
+        outside = ~np.any([(eta >= low) & (eta < high) for (low, high), _ in valid_regions(path)], axis=0)
+    else:
+        outside = ~inside_range(path, pt, eta)
     if outside.any():
         first = int(np.argmax(outside))
         ranges = "; ".join(
@@ -216,8 +230,8 @@ def evaluate(
                 f"correction '{correction.name}': {np.isnan(values).sum()} NaN among '{variable.name}'"
             )
         arguments.append(values)
-    if not hold and correction.name in _OF_RAW_PT:
-        _check_range(path, columns)
+    if correction.name in _OF_RAW_PT:
+        _check_range(path, columns, hold)
     try:
         return np.asarray(correction.evaluate(*arguments), dtype=np.float64)
     except (RuntimeError, IndexError, ValueError) as error:

@@ -95,9 +95,9 @@ def _usable(cells: Cells, entries: Array, config: DerivationConfig) -> NDArray[n
     return (entries >= config.entries) & np.isfinite(cells.log_median) & (cells.error > 0)
 
 
-def _change(curve: Curve, shift: Array, log_pt: Array, knots: Array | None = None) -> Array:
-    """Relative change of the correction if the coefficients change by `shift`, shape (k, ...); (points, ...)."""
-    basis = natural_basis(np.clip(log_pt, curve.low, curve.high), curve.knots if knots is None else knots)
+def _change(curve: Curve, shift: Array, log_pt: Array, knots: Array) -> Array:
+    """Relative change of the correction if the coefficients for `knots` change by `shift`, shape (k, ...); (points, ...)."""
+    basis = natural_basis(np.clip(log_pt, curve.low, curve.high), knots)
     slope = 1.0 + curve.slope(log_pt)
     return np.asarray(-(basis @ shift) / slope.reshape(-1, *[1] * (shift.ndim - 1)))
 
@@ -107,7 +107,7 @@ def _remainder(
 ) -> list[Array | None]:
     """Change of the correction that would bring these medians to one; constant beyond the first and last of them.
 
-    Nothing where they are too few. A bin without an answer counts as one without a difference: left out, it would let the
+    Nothing where there are none. A bin without an answer counts as one without a difference: left out, it would let the
     spline swing.
     """
     changes: list[Array | None] = []
@@ -116,12 +116,15 @@ def _remainder(
             changes.append(None)
             continue
         own = used_cells(cells, used, region)
-        if own.log_median.size < curve.knots.size:
+        if own.log_median.size == 0:
             changes.append(np.zeros_like(log_pt[region]))
             continue
-        _, _, solver = fit_curve(own, curve, curve.knots)
+        # with fewer bins than knots, one change for all pT
+        enough = own.log_median.size >= curve.knots.size
+        knots = curve.knots if enough else spread_knots(*outer_knots(own), 1)
+        _, _, solver = fit_curve(own, curve, knots)
         points = np.clip(log_pt[region], *outer_knots(own))
-        changes.append(_change(curve, solver @ np.nan_to_num(own.log_median), points))
+        changes.append(_change(curve, solver @ np.nan_to_num(own.log_median), points, knots))
     return changes
 
 
@@ -191,7 +194,7 @@ def _statistical(
         parts.append(slice(parts[-1].stop, parts[-1].stop + (0 if curve is None else curve.knots.size)))
     # in units of the correction itself, so that "largest" is largest in what matters
     changes = [
-        None if curve is None else _change(curve, shifts[part], points)
+        None if curve is None else _change(curve, shifts[part], points, curve.knots)
         for curve, part, points in zip(scale.curves, parts[1:], log_pt, strict=True)
     ]
     stacked = np.concatenate([c for c in changes if c is not None]) / np.sqrt(shifts.shape[1] - 1)

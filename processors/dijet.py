@@ -180,7 +180,7 @@ class DijetProcessor(Processor):
             name: jets.fields[field][which] for name, field in _INPUTS.items() if field in jets.fields
         }
         stored = np.ones(len(which))
-        if "raw_factor" in jets.fields and jet_corrections.starts_from_raw(self.config.corrections):
+        if jet_corrections.starts_from_raw(self.config.corrections) and "raw_factor" in jets.fields:
             stored = 1.0 - jets.fields["raw_factor"][which]
             columns["JetPt"] = columns["JetPt"] * stored
         pileup = jet_corrections.pileup_variable(self.config.corrections)

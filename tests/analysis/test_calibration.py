@@ -53,6 +53,7 @@ def test_the_file_says_where_it_comes_from(made: tuple[Path, str], result: Path)
     assert said["levels"] == {
         "hlt": {"level": "raw", "file": None, "correction": None},
         "offline": {"level": "stored", "file": None, "correction": None},
+        "tag": "offline, as stored",
     }
     assert said["estimator"] == "median"
     assert said["trigger"] == "none"
@@ -73,7 +74,7 @@ def test_the_file_says_where_it_comes_from(made: tuple[Path, str], result: Path)
 
 def test_plain_correctionlib_corrects_the_other_half(made: tuple[Path, str], result: Path) -> None:
     """The response of jets that it has not seen comes out as one, within the few events there are."""
-    pairs = read_pairs(results.read(result), Level(level="raw"), Level(level="stored"), half="second")
+    pairs = read_pairs(results.read(result), Level(level="raw"), Level(level="stored"), half="second").pairs
     jec = correctionlib.CorrectionSet.from_file(str(made[0])).compound["hlt_jec"]
     inside = (np.abs(pairs.eta) < 1.3) & (pairs.tag > 100) & (pairs.tag < 600)
     p = pairs.take(inside)

@@ -185,7 +185,7 @@ def test_it_closes_wherever_a_limit_is_given(sample: _Sample, variable: str) -> 
 
 def _probes(sample: _Sample, region: Range) -> Iterator[tuple[Range, Array, Array]]:
     """Bins of particle-level pT, and the particle-level pT and η of some probes in each, drawn by their weights."""
-    pairs = read_pairs(results.read(sample.result), Level(level="raw"), Level(level="stored"))
+    pairs = read_pairs(results.read(sample.result), Level(level="raw"), Level(level="stored")).pairs
     inside = (np.abs(pairs.eta) >= region[0]) & (np.abs(pairs.eta) < region[1])
     rng = np.random.default_rng(1)
     reach = sample.reach[_REGIONS.index(region)]

@@ -121,7 +121,7 @@ def test_what_is_counted(made: tuple[Path, Path], found: Closure) -> None:
     beyond = calibrated & ((columns["pt_hlt"] < 30 * RESPONSE) | (columns["pt_hlt"] > 1200 * RESPONSE))
     assert found.summary["pairs"] == {
         "second_half": second.sum(), "used": calibrated.sum(), "eta_without_calibration": second.sum() - calibrated.sum(),
-        "beyond_range_of_pt": beyond.sum(),
+        "beyond_range_of_pt": beyond.sum(), "left_out": 0,
     }  # fmt: skip
     assert min(found.summary["pairs"].values()) > 0
     assert sum(row.entries for row in found.rows if row.variable == "tag") == calibrated.sum()

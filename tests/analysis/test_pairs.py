@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trila.analysis import results
-from trila.analysis.pairs import Level, pileup_variable, read_pairs
+from trila.analysis.pairs import Level, pileup_variable, read_pairs, run_range, storage_threshold
 from trila.processors.errors import InputError
 
 RAW, STORED = Level(level="raw"), Level(level="stored")
@@ -39,7 +39,7 @@ def result(folder: Path, tables: dict[str, pa.Table], scales: dict[str, float]) 
 
 def test_levels(tmp_path: Path) -> None:
     made = result(tmp_path, {"a": table()}, {"a": 1.0})
-    raw, stored = read_pairs(made, RAW, STORED), read_pairs(made, STORED, RAW)
+    raw, stored = read_pairs(made, RAW, STORED).pairs, read_pairs(made, STORED, RAW).pairs
     np.testing.assert_allclose(raw.hlt / raw.offline, 0.8, rtol=1e-6)
     np.testing.assert_allclose(stored.hlt / stored.offline, 0.9 / 0.95, rtol=1e-6)
     assert pileup_variable(made) == "rho"
@@ -57,13 +57,15 @@ def test_a_level_corrected_with_a_file(tmp_path: Path) -> None:
     }  # fmt: skip
     (tmp_path / "c.json").write_text(json.dumps(factor))
     made = result(tmp_path / "r", {"a": table()}, {"a": 1.0})
-    pairs = read_pairs(made, RAW, Level(level="corrected", file=str(tmp_path / "c.json")))
+    pairs = read_pairs(made, RAW, Level(level="corrected", file=str(tmp_path / "c.json"))).pairs
     np.testing.assert_allclose(pairs.hlt / pairs.offline, 0.8 / 1.9, rtol=1e-6)
 
 
 def test_halves_are_disjoint_and_complete(tmp_path: Path) -> None:
     made = result(tmp_path, {"a": table()}, {"a": 1.0})
-    first, second = (set(read_pairs(made, RAW, STORED, half=h).event.tolist()) for h in ("first", "second"))
+    first, second = (
+        set(read_pairs(made, RAW, STORED, half=h).pairs.event.tolist()) for h in ("first", "second")
+    )
     assert not first & second
     assert first | second == set(range(N))
     assert abs(len(first) - N / 2) < 5 * np.sqrt(N / 4)
@@ -72,7 +74,7 @@ def test_halves_are_disjoint_and_complete(tmp_path: Path) -> None:
 def test_datasets_are_weighted_with_their_cross_sections(tmp_path: Path) -> None:
     """Columns that only one of them has are left out."""
     made = result(tmp_path, {"a": table(), "b": table(rho=None)}, {"a": 2.0, "b": 0.5})
-    pairs = read_pairs(made, RAW, STORED)
+    pairs = read_pairs(made, RAW, STORED).pairs
     assert pairs.weight.sum() == 2.5 * N
     assert pairs.pileup is None
 
@@ -80,8 +82,11 @@ def test_datasets_are_weighted_with_their_cross_sections(tmp_path: Path) -> None
 def test_pairs_without_a_positive_pt_are_left_out(tmp_path: Path) -> None:
     pt = np.full(N, 50.0, np.float32)
     pt[:3] = [0.0, np.nan, -1.0]
-    made = result(tmp_path, {"a": table(pt_hlt_raw=pt)}, {"a": 1.0})
-    assert read_pairs(made, RAW, STORED).hlt.size == N - 3
+    rho = np.full(N, 20.0)
+    rho[5] = np.nan
+    made = result(tmp_path, {"a": table(pt_hlt_raw=pt, rho=rho)}, {"a": 1.0})
+    read = read_pairs(made, RAW, STORED)
+    assert (read.pairs.hlt.size, read.left_out) == (N - 4, 4)
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
@@ -106,3 +111,10 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 def test_a_file_belongs_to_one_level(level: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="level 'corrected' needs a file, and only that level takes one"):
         Level.model_validate(level)
+
+
+def test_runs_and_threshold_are_those_of_all_pairs(tmp_path: Path) -> None:
+    made = result(tmp_path, {"a": table(run=np.arange(N)), "b": table(rho=None)}, {"a": 1.0, "b": 1.0})
+    assert run_range(made) == (0, N - 1)
+    assert storage_threshold(made) == 27.0  # 0.9 of the smallest offline pT
+    assert pileup_variable(made) is None

@@ -28,7 +28,18 @@ def test_quantiles_agree_with_a_loop(probability: float) -> None:
 def test_median_of_unit_weights_is_that_of_numpy() -> None:
     values = RNG.normal(size=1001)
     entries = sort_cells(np.zeros(1001, np.int32), values, 1)
-    assert medians(entries, np.ones(1001))[0] == pytest.approx(np.median(values), abs=1e-14)
+    # to the rounding of a sum of 1001 weights of 1/1001
+    assert medians(entries, np.ones(1001))[0] == pytest.approx(np.median(values), abs=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1e12])
+def test_weights_of_other_cells_do_not_matter(scale: float) -> None:
+    """A cell of tiny weights after one of large ones: generator weights span many orders of magnitude."""
+    values, weights = RNG.normal(size=4000), RNG.exponential(size=4000)
+    cell = np.repeat(np.array([0, 1], np.int32), 2000)
+    scaled = np.where(cell == 0, 1e3 * weights, scale * weights)
+    entries = sort_cells(cell, values, 2)
+    np.testing.assert_allclose(medians(entries, scaled), medians(entries, weights), atol=1e-11)
 
 
 def test_cells_without_entries_or_weight_have_no_median() -> None:
