@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
@@ -106,26 +107,41 @@ def read_pairs(result: results.Result, hlt: Level, offline: Level, *, half: Half
 
 def pileup_variable(result: results.Result) -> Literal["rho", "mu"] | None:
     """Which measure of pile-up all pairs of a RESULT have; ρ, where they have both."""
-    files = sorted((result.path / "pairs").rglob("*.parquet"))
-    names = set.intersection(*(set(pq.read_schema(file).names) for file in files)) if files else set()
+    schemas = [pq.read_schema(file).names for file in _files(result)]
+    names = set.intersection(*map(set, schemas)) if schemas else set()
     return "rho" if "rho" in names else "mu" if "mu" in names else None
 
 
 def run_range(result: results.Result) -> tuple[int, int]:
     """First and last run of all pairs, of both halves; 0 and 0 without pairs."""
-    files = sorted((result.path / "pairs").rglob("*.parquet"))
-    runs = [pq.read_table(file, columns=["run"])["run"].to_numpy() for file in files]
-    seen = np.concatenate(runs) if runs else np.zeros(0, np.int64)
-    return (int(seen.min()), int(seen.max())) if seen.size else (0, 0)
+    runs = _column(result, "run")
+    return (int(runs.min()), int(runs.max())) if runs.size else (0, 0)
 
 
 def storage_threshold(result: results.Result) -> float:
     """pT above which HLT jets are stored, as the pairs show it: what all but 0.01% of the probes exceed, in whole GeV."""
-    files = sorted((result.path / "pairs").rglob("*.parquet"))
-    pts = [pq.read_table(file, columns=["pt_hlt"])["pt_hlt"].to_numpy() for file in files]
-    stored = np.concatenate(pts) if pts else np.zeros(0)
-    stored = stored[stored > 0]
+    pt = _column(result, "pt_hlt")
+    stored = pt[pt > 0]
     return float(np.floor(np.quantile(stored, 1e-4))) if stored.size else 0.0
+
+
+def _files(result: results.Result) -> list[Path]:
+    return sorted((result.path / "pairs").rglob("*.parquet"))
+
+
+def _read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.read_table(file, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            f"pairs {file} are damaged: {str(error)[:200]}; run `trila run response` again"
+        ) from error
+
+
+def _column(result: results.Result, name: str) -> NDArray[Any]:
+    """One column of all pairs."""
+    parts = [_read_table(file, [name])[name].to_numpy() for file in _files(result)]
+    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def _columns(folder: Path, scales: dict[str, float], half: Half) -> dict[str, NDArray[Any]]:
@@ -136,7 +152,7 @@ def _columns(folder: Path, scales: dict[str, float], half: Half) -> dict[str, ND
     parts: list[dict[str, NDArray[Any]]] = []
     for name, scale in scales.items():
         for file in sorted((folder / name).glob("*.parquet")):
-            table = pq.read_table(file)
+            table = _read_table(file)
             missing = [column for column in _IDENTITY if column not in table.column_names]
             if missing:
                 raise InputError(

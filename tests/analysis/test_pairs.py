@@ -118,3 +118,13 @@ def test_runs_and_threshold_are_those_of_all_pairs(tmp_path: Path) -> None:
     assert run_range(made) == (0, N - 1)
     assert storage_threshold(made) == 27.0  # 0.9 of the smallest offline pT
     assert pileup_variable(made) is None
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    made = result(tmp_path, {"a": table()}, {"a": 1.0})
+    file = tmp_path / "pairs/a/part.parquet"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(
+        InputError, match=r"pairs .*part.parquet are damaged: .*; run `trila run response` again"
+    ):
+        read_pairs(made, RAW, STORED)
