@@ -15,7 +15,19 @@ from rich.table import Table
 
 from trila import __version__
 from trila.analysis.cli_calibration import calibrate, closure, turnon
-from trila.analysis.cli_common import Debug, StyleName, err, escaped, out, progress_bars, reported
+from trila.analysis.cli_common import (
+    Debug,
+    Energy,
+    Luminosity,
+    Status,
+    Style,
+    StyleName,
+    err,
+    escaped,
+    out,
+    progress_bars,
+    reported,
+)
 from trila.analysis.cli_corrections import corrections_app
 
 __all__ = ["app", "main"]
@@ -232,12 +244,10 @@ def _print_result(outcome: Any) -> None:
 def plot(
     result: Annotated[Path, typer.Argument(help="RESULT of `trila run`.")],
     outdir: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the plots.")],
-    style: Annotated[StyleName, typer.Option(help="Whose look.")] = StyleName.cms,
-    label: Annotated[
-        str, typer.Option(help="Status after the experiment's name, such as Preliminary.")
-    ] = "Private work",
-    com: Annotated[float | None, typer.Option(help="Centre-of-mass energy, TeV.")] = None,
-    lumi: Annotated[float | None, typer.Option(help="Integrated luminosity, 1/pb.")] = None,
+    style: Style = StyleName.cms,
+    label: Status = "Private work",
+    com: Energy = None,
+    lumi: Luminosity = None,
     debug: Debug = False,
 ) -> None:
     """Every plot that a result allows, as PNG and PDF.

@@ -6,7 +6,19 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from trila.analysis.cli_common import Debug, StyleName, err, escaped, out, progress_bars, reported
+from trila.analysis.cli_common import (
+    Debug,
+    Energy,
+    Luminosity,
+    Status,
+    Style,
+    StyleName,
+    err,
+    escaped,
+    out,
+    progress_bars,
+    reported,
+)
 
 __all__ = ["calibrate", "closure", "turnon"]
 
@@ -23,12 +35,10 @@ def calibrate(
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for plots and calibration.json.")
     ] = None,
-    style: Annotated[StyleName, typer.Option(help="Whose look.")] = StyleName.cms,
-    label: Annotated[
-        str, typer.Option(help="Status after the experiment's name, such as Preliminary.")
-    ] = "Private work",
-    com: Annotated[float | None, typer.Option(help="Centre-of-mass energy, TeV.")] = None,
-    lumi: Annotated[float | None, typer.Option(help="Integrated luminosity, 1/pb.")] = None,
+    style: Style = StyleName.cms,
+    label: Status = "Private work",
+    com: Energy = None,
+    lumi: Luminosity = None,
     debug: Debug = False,
 ) -> None:
     """HLT-to-offline jet calibration from the pairs of a result, as a correctionlib file.
@@ -75,12 +85,10 @@ def closure(
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for closure.json and plots.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Print bins that are not tested, too.")] = False,
-    style: Annotated[StyleName, typer.Option(help="Whose look.")] = StyleName.cms,
-    label: Annotated[
-        str, typer.Option(help="Status after the experiment's name, such as Preliminary.")
-    ] = "Private work",
-    com: Annotated[float | None, typer.Option(help="Centre-of-mass energy, TeV.")] = None,
-    lumi: Annotated[float | None, typer.Option(help="Integrated luminosity, 1/pb.")] = None,
+    style: Style = StyleName.cms,
+    label: Status = "Private work",
+    com: Energy = None,
+    lumi: Luminosity = None,
     debug: Debug = False,
 ) -> None:
     """Closure of a calibration on the half of the pairs that it was not derived from.
@@ -157,12 +165,10 @@ def turnon(
     trigger: Annotated[
         list[str] | None, typer.Option("--trigger", metavar="NAME", help="Only this one; may be repeated.")
     ] = None,
-    style: Annotated[StyleName, typer.Option(help="Whose look.")] = StyleName.cms,
-    label: Annotated[
-        str, typer.Option(help="Status after the experiment's name, such as Preliminary.")
-    ] = "Private work",
-    com: Annotated[float | None, typer.Option(help="Centre-of-mass energy, TeV.")] = None,
-    lumi: Annotated[float | None, typer.Option(help="Integrated luminosity, 1/pb.")] = None,
+    style: Style = StyleName.cms,
+    label: Status = "Private work",
+    com: Energy = None,
+    lumi: Luminosity = None,
     debug: Debug = False,
 ) -> None:
     """Fitted trigger turn-ons: thresholds and plateaus as JSON, curves as PNG and PDF.

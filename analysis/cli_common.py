@@ -17,7 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["Debug", "StyleName", "err", "escaped", "out", "progress_bars", "reported"]
+__all__ = [
+    "Debug", "Energy", "Luminosity", "Status", "Style", "StyleName", "err", "escaped", "out", "progress_bars", "reported",
+]  # fmt: skip
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -61,6 +63,13 @@ class StyleName(StrEnum):
     cms = "cms"
     atlas = "atlas"
     lhcb = "lhcb"
+
+
+# Of all commands that draw.
+Style = Annotated[StyleName, typer.Option(help="Whose look.")]
+Status = Annotated[str, typer.Option(help="Status after the experiment's name, such as Preliminary.")]
+Energy = Annotated[float | None, typer.Option(help="Centre-of-mass energy, TeV.")]
+Luminosity = Annotated[float | None, typer.Option(help="Integrated luminosity, 1/pb.")]
 
 
 @contextmanager

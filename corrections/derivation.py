@@ -163,6 +163,8 @@ def derive(
         )  # a fit may fail later than in the first pass
         passes += 1
         progress(1)
+    # a region whose last bin lost its answer on the way has no curve either
+    curves = [curve if used[region].any() else None for region, curve in enumerate(curves)]
     offline, hlt = (_means(bins, values, pairs.weight) for values in (pairs.offline, pairs.hlt))
     measurement = Measurement(raw, np.exp(cells.log_median), cells.error, bins.entries, offline, hlt, used)
     return Scale(tuple(curves), measurement, passes, change, cells, log_pt)

@@ -102,6 +102,16 @@ def _change(curve: Curve, shift: Array, log_pt: Array, knots: Array) -> Array:
     return np.asarray(-(basis @ shift) / slope.reshape(-1, *[1] * (shift.ndim - 1)))
 
 
+def _each(
+    scale: Scale, log_pt: Sequence[Array], change: Callable[[int, Curve, Array], Array]
+) -> list[Array | None]:
+    """A change of the correction in each region, from its number, its curve and the points; None without a curve."""
+    return [
+        None if curve is None else change(region, curve, points)
+        for region, (curve, points) in enumerate(zip(scale.curves, log_pt, strict=True))
+    ]
+
+
 def _remainder(
     cells: Cells, used: NDArray[np.bool_], scale: Scale, log_pt: Sequence[Array]
 ) -> list[Array | None]:
@@ -110,29 +120,23 @@ def _remainder(
     Nothing where there are none. A bin without an answer counts as one without a difference: left out, it would let the
     spline swing.
     """
-    changes: list[Array | None] = []
-    for region, curve in enumerate(scale.curves):
-        if curve is None:
-            changes.append(None)
-            continue
+
+    def change(region: int, curve: Curve, points: Array) -> Array:
         own = used_cells(cells, used, region)
         if own.log_median.size == 0:
-            changes.append(np.zeros_like(log_pt[region]))
-            continue
+            return np.zeros_like(points)
         # with fewer bins than knots, one change for all pT
         enough = own.log_median.size >= curve.knots.size
         knots = curve.knots if enough else spread_knots(*outer_knots(own), 1)
         _, _, solver = fit_curve(own, curve, knots)
-        points = np.clip(log_pt[region], *outer_knots(own))
-        changes.append(_change(curve, solver @ np.nan_to_num(own.log_median), points, knots))
-    return changes
+        held = np.clip(points, *outer_knots(own))
+        return _change(curve, solver @ np.nan_to_num(own.log_median), held, knots)
+
+    return _each(scale, log_pt, change)
 
 
 def _nothing(scale: Scale, log_pt: Sequence[Array]) -> list[Array | None]:
-    return [
-        None if curve is None else np.zeros_like(points)
-        for curve, points in zip(scale.curves, log_pt, strict=True)
-    ]
+    return _each(scale, log_pt, lambda _region, _curve, points: np.zeros_like(points))
 
 
 def _largest(alternatives: Sequence[Sequence[Array | None]]) -> list[Array | None]:
@@ -150,38 +154,31 @@ def _largest(alternatives: Sequence[Sequence[Array | None]]) -> list[Array | Non
 def _with_knots(
     cells: Cells, used: NDArray[np.bool_], scale: Scale, log_pt: Sequence[Array], step: int
 ) -> list[Array | None]:
-    changes: list[Array | None] = []
-    for region, curve in enumerate(scale.curves):
-        if curve is None:
-            changes.append(None)
-            continue
+    def change(region: int, curve: Curve, points: Array) -> Array:
         own = used_cells(cells, used, region)
         number = min(max(curve.knots.size + step, 1), own.log_median.size)
         other, _, _ = fit_curve(own, curve, spread_knots(*outer_knots(own), number))
-        points = log_pt[region]
         difference = other.log_response(points) - curve.log_response(points)
-        changes.append(-difference / (1.0 + curve.slope(points)))
-    return changes
+        return np.asarray(-difference / (1.0 + curve.slope(points)))
+
+    return _each(scale, log_pt, change)
 
 
 def _misfit(
     cells: Cells, used: NDArray[np.bool_], scale: Scale, log_pt: Sequence[Array]
 ) -> list[Array | None]:
     """Spread of the remaining medians beyond that of their errors."""
-    changes: list[Array | None] = []
-    for region, curve in enumerate(scale.curves):
-        if curve is None:
-            changes.append(None)
-            continue
+
+    def change(region: int, curve: Curve, points: Array) -> Array:
         own = used_cells(cells, used, region)
         weight = own.error**-2
         # knots.size of the medians' freedoms are used up by the curve
         share = max(1.0 - curve.knots.size / own.log_median.size, 0.0)
-        excess = np.average(own.log_median**2, weights=weight) - share * np.average(
-            own.error**2, weights=weight
-        )
-        changes.append(np.full_like(log_pt[region], np.sqrt(max(excess, 0.0))))
-    return changes
+        errors = np.average(own.error**2, weights=weight)
+        excess = np.average(own.log_median**2, weights=weight) - share * errors
+        return np.full_like(points, np.sqrt(max(excess, 0.0)))
+
+    return _each(scale, log_pt, change)
 
 
 def _statistical(
