@@ -1,0 +1,152 @@
+"""Upper limits in CLs on the parameter of interest, for all masses of a scan at once.
+
+The observed limit is the μ with CLs(μ) = 1 - level for q̃_μ. The expected ones need no data: with q_A(μ) of the background's Asimov
+data set, band N is where √q_A(μ) = Φ⁻¹(1-(1-level)Φ(N)) + N. Both are roots, found by Chandrupatla's method for all masses and
+bands together (`scipy.optimize.elementwise`); a grid would be off by its interpolation.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import elementwise
+from scipy.stats import norm
+
+from trila.fits.asymptotics import BANDS, band_targets, observed_cls
+from trila.fits.errors import FitError
+from trila.fits.likelihood import Model, Observation
+from trila.fits.minimise import Minimum
+from trila.fits.profile import Profile, asimov, conditional, covariance, free_fit, free_parameters, profile
+
+__all__ = ["Limits", "best_fit_error", "upper_limits"]
+
+Array = NDArray[np.float64]
+
+#: Of a root, relative.
+_PRECISION = 1e-6
+#: CLs at a limit may differ from 1 - level by this fraction.
+_ROOT = 1e-4
+
+
+class Limits(NamedTuple):
+    """Limits of M alternatives, in units of the parameter of interest; NaN where no root was found.
+
+    Attributes:
+        observed: shape (M,).
+        expected: at -2, -1, 0, 1, 2 standard deviations of the background, shape (M, 5).
+        best_fit, sigma: estimate of the parameter of interest and its error from the Hessian, shape (M,).
+        profile: the fits of the data.
+        at_limit: fits of the data at the observed limit.
+        verified: converged at the limit, and CLs there is what was asked for, for the observed limit and the bands, shape (M, 6).
+    """
+
+    observed: Array
+    expected: Array
+    best_fit: Array
+    sigma: Array
+    profile: Profile
+    at_limit: Minimum
+    verified: NDArray[np.bool_]
+
+
+def upper_limits(model: Model, *, level: float = 0.95) -> Limits:
+    """Observed and expected upper limits.
+
+    Args:
+        model: with M alternatives.
+        level: of confidence.
+
+    Raises:
+        FitError: a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise FitError(f"confidence level {level:g}, expected a value between 0 and 1, such as 0.95")
+    fits = profile(model)
+    best_fit, sigma = best_fit_error(model, fits)
+    # with the parameter of interest below 0, q̃ compares with 0
+    negative = fits.best.values[:, model.poi] < 0
+    lowest = np.where(negative, fits.background.deviance, fits.best.deviance)
+    expectation = asimov(model, fits.background.values, fits.which)
+    flat = free_fit(model, expectation, fits.background.values, fits.which)
+    width = best_fit_error(model, fits._replace(best=flat))[1]
+    width = np.where(np.isfinite(width) & (width > 0), width, 1.0)
+
+    masses = np.arange(fits.which.size)
+    expected_scan = _Scan(fits, model, expectation, np.repeat(masses, BANDS.size))
+    targets = np.tile(band_targets(level), masses.size)
+
+    def band(mu: Array, lane: Any) -> Array:
+        excess = expected_scan(mu, lane).deviance  # that of the Asimov data set's best fit is zero
+        return np.asarray(np.sqrt(np.maximum(excess, 0)) - targets[lane])
+
+    expected = _roots(band, targets * np.repeat(width, BANDS.size))
+
+    data_scan = _Scan(fits, model, fits.observation, masses)
+    asimov_scan = _Scan(fits, model, expectation, masses)
+
+    def tail(mu: Array, lane: Any) -> Array:
+        q = np.where(best_fit[lane] > mu, 0.0, data_scan(mu, lane).deviance - lowest[lane])
+        values = observed_cls(q, asimov_scan(mu, lane).deviance)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(1 - level) - np.log(values.cls))
+
+    shift = np.clip(np.where(np.isfinite(best_fit), best_fit, 0.0) / width, -3, 30)
+    observed = _roots(tail, (shift + norm.isf((1 - level) * norm.cdf(shift))) * width)
+
+    with np.errstate(invalid="ignore"):
+        reached = np.column_stack(
+            [
+                np.abs(tail(observed, masses)),
+                np.abs(band(expected, np.arange(expected.size))).reshape(-1, BANDS.size),
+            ]
+        )
+    at_limit = data_scan(observed, masses)
+    bands = expected.reshape(-1, BANDS.size)
+    return Limits(observed, bands, best_fit, sigma, fits, at_limit, reached < _ROOT)
+
+
+def best_fit_error(model: Model, fits: Profile) -> tuple[Array, Array]:
+    """Best-fit parameter of interest and its error, each of shape (M,); NaN where the fit failed."""
+    spread, sound = covariance(fits.best, free_parameters(model, poi=True))
+    good = fits.best.converged & sound
+    value = np.where(fits.best.converged, fits.best.values[:, model.poi], np.nan)
+    return value, np.where(good, np.sqrt(np.abs(spread[:, model.poi, model.poi])), np.nan)
+
+
+class _Scan:
+    """Conditional fits of lanes, each starting where its last one ended; those that fail give NaN."""
+
+    def __init__(self, fits: Profile, model: Model, observation: Observation, rows: Any) -> None:
+        self.model, self.observation, self.rows, self.which = model, observation, rows, fits.which
+        self.values = np.array(fits.background.values[rows])
+
+    def __call__(self, mu: Array, lane: Any) -> Minimum:
+        row = self.rows[lane]
+        data = Observation(self.observation.counts[row], self.observation.auxiliary[row])
+        usable = np.where(np.isfinite(mu), mu, 0.0)
+        found = conditional(self.model, data, usable, self.values[lane], self.which[row])
+        good = found.converged & np.isfinite(mu)
+        self.values[lane] = np.where(good[:, None], found.values, self.values[lane])
+        return found._replace(deviance=np.where(good, found.deviance, np.nan))
+
+
+def _roots(function: Callable[[Array, Any], Array], guess: Array) -> Array:
+    """Where a rising function of each lane is zero, started near a guess above zero; NaN where there is no root."""
+    lanes = np.arange(guess.size)
+    first = np.maximum(guess, 1e-12)
+    bracket = elementwise.bracket_root(
+        function, 0.85 * first, 1.2 * first, xmin=0.0, args=(lanes,), maxiter=60
+    )
+    low, high = (np.where(bracket.success, x, np.nan) for x in bracket.bracket)
+    roots = np.full(guess.shape, np.nan)
+    good = np.flatnonzero(bracket.success)
+    if good.size:
+        found = elementwise.find_root(
+            function,
+            (low[good], high[good]),
+            args=(lanes[good],),
+            tolerances={"xrtol": _PRECISION, "fatol": 1e-7},
+        )
+        roots[good] = np.where(found.success, found.x, np.nan)
+    return roots

@@ -1,0 +1,164 @@
+"""A pyhf workspace as a `Model`: any HistFactory JSON gets the fits, limits and significances of this package.
+
+pyhf reads and checks the specification, orders parameters and knows their constraints; the likelihood, its derivatives and its
+minima are `likelihood.py` and `minimise.py`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trila.fits.errors import FitError
+from trila.fits.likelihood import Model, Observation, Structure, Tensors
+
+__all__ = ["from_pyhf", "from_workspace"]
+
+_MULTIPLIES = ("normfactor", "lumi", "shapefactor", "shapesys", "staterror")
+
+
+def from_workspace(
+    workspace: Mapping[str, Any], *, patch: Sequence[Any] | None = None, poi: str | None = None
+) -> Model:
+    """The model and data of a HistFactory workspace.
+
+    Args:
+        workspace: content of the JSON.
+        patch: JSON patch (RFC 6902) to apply first, such as one signal of a patch set.
+        poi: parameter of interest; default the measurement's.
+
+    Raises:
+        FitError: not valid against pyhf's schema, no such parameter, or no parameter of interest.
+    """
+    import jsonpatch
+    import pyhf
+
+    content = json.loads(json.dumps(workspace))  # pyhf and patches may change what they are given
+    try:
+        if patch is not None:
+            content = jsonpatch.apply_patch(content, list(patch))
+        read = pyhf.Workspace(content)
+        model = read.model() if poi is None else read.model(poi_name=poi)
+        data = read.data(model, include_auxdata=True)
+    except Exception as error:  # pyhf, jsonschema and jsonpatch share no base class
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise FitError(f"the workspace cannot be used ({reason}); check it with `pyhf inspect`") from error
+    return from_pyhf(model, data)
+
+
+def from_pyhf(model: Any, data: Sequence[float]) -> Model:
+    """The `Model` of a `pyhf.Model` with HistFactory's own modifiers, and its data with auxiliary data.
+
+    Raises:
+        FitError: no parameter of interest, or a modifier that is not HistFactory's.
+    """
+    config = model.config
+    if config.poi_index is None:
+        known = ", ".join(name for name, kind in config.modifiers if kind == "normfactor")
+        raise FitError(f"the workspace names no parameter of interest; give --poi, one of {known}")
+    number = config.npars
+    bins = sum(config.channel_nbins[c] for c in config.channels)
+    samples = list(config.samples)
+    channels = {channel["name"]: channel for channel in model.spec["channels"]}
+    nominal = np.zeros((len(samples), bins))
+    factors: list[np.ndarray[Any, Any]] = []
+    norms: dict[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
+    shapes: dict[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
+    covered: dict[str, int] = {}  # bins of a staterror in earlier channels
+    begin = 0
+    for name in config.channels:
+        size = config.channel_nbins[name]
+        here = slice(begin, begin + size)
+        seen: set[str] = set()
+        for sample in channels[name]["samples"]:
+            row = samples.index(sample["name"])
+            rate = np.asarray(sample["data"], dtype=np.float64)
+            nominal[row, here] = rate
+            layer = 0
+            for modifier in sample["modifiers"]:
+                kind, label, values = modifier["type"], modifier["name"], modifier["data"]
+                first = config.par_map[label]["slice"].start
+                if kind in _MULTIPLIES:
+                    if layer == len(factors):
+                        factors.append(np.full((len(samples), bins), number))
+                    offset = covered.get(label, 0) if kind == "staterror" else 0
+                    several = kind not in ("normfactor", "lumi")
+                    factors[layer][row, here] = first + offset + (np.arange(size) if several else 0)
+                    layer += 1
+                    if kind == "staterror":
+                        seen.add(label)
+                elif kind == "normsys":
+                    up, down = norms.setdefault(
+                        label, (np.zeros((len(samples), bins)), np.zeros((len(samples), bins)))
+                    )
+                    up[row, here], down[row, here] = np.log(values["hi"]), np.log(values["lo"])
+                elif kind == "histosys":
+                    up, down = shapes.setdefault(
+                        label, (np.zeros((len(samples), bins)), np.zeros((len(samples), bins)))
+                    )
+                    up[row, here] = np.asarray(values["hi_data"]) - rate
+                    down[row, here] = np.asarray(values["lo_data"]) - rate
+                else:
+                    raise FitError(f"modifier '{label}' is of type {kind}, which HistFactory does not have")
+        for label in seen:
+            covered[label] = covered.get(label, 0) + size
+        begin += size
+    normal, poisson, auxiliary = _constraints(config, np.asarray(data[bins:], dtype=np.float64))
+    bounds = np.asarray(config.suggested_bounds(), dtype=np.float64)
+    stack = (len(samples), bins)
+    settings = {kind: options["interpcode"] for kind, options in _settings(model).items()}
+    return Model(
+        Structure(settings["normsys"], settings["histosys"], ()),
+        Tensors(
+            nominal,
+            np.array(factors or [np.full(stack, number)]),
+            *_stacked(norms, config, stack),
+            *_stacked(shapes, config, stack),
+            normal,
+            poisson,
+            np.ones(bins),
+            (),
+        ),
+        tuple(config.par_names),
+        int(config.poi_index),
+        np.asarray(config.suggested_init(), dtype=np.float64),
+        bounds[:, 0],
+        bounds[:, 1],
+        np.asarray(config.suggested_fixed(), dtype=bool),
+        Observation(np.asarray(data[:bins], dtype=np.float64), auxiliary),
+    )
+
+
+def _settings(model: Any) -> dict[str, dict[str, Any]]:
+    """Interpolation codes of the model; pyhf's defaults where it was made without."""
+    found = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}
+    return found | (model.config.modifier_settings or {})
+
+
+def _stacked(
+    found: Mapping[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]],
+    config: Any,
+    stack: tuple[int, int],
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    index = np.array([config.par_map[name]["slice"].start for name in found], dtype=np.int64)
+    empty = np.zeros((0, *stack))
+    up = np.array([pair[0] for pair in found.values()]) if found else empty
+    down = np.array([pair[1] for pair in found.values()]) if found else empty
+    return index, up, down
+
+
+def _constraints(config: Any, measured: Any) -> tuple[Any, Any, Any]:
+    normal, poisson, auxiliary = (np.zeros(config.npars) for _ in range(3))
+    position = 0
+    for name in config.auxdata_order:
+        entry = config.par_map[name]
+        paramset, here = entry["paramset"], entry["slice"]
+        size = here.stop - here.start
+        auxiliary[here] = measured[position : position + size]
+        if paramset.pdf_type == "normal":
+            normal[here] = 1 / np.asarray(paramset.width()) ** 2
+        else:
+            poisson[here] = paramset.factors
+        position += size
+    return normal, poisson, auxiliary
