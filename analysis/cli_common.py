@@ -32,6 +32,7 @@ def reported(debug: bool) -> Iterator[None]:
     """Turn errors into one message and an exit code."""
     from trila.corrections.jets import CorrectionError
     from trila.corrections.lumi import LumiMaskError
+    from trila.fits.errors import FitError
     from trila.processors.errors import InputError
 
     try:
@@ -44,7 +45,7 @@ def reported(debug: bool) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001  (the last resort: no traceback for users)
         if debug:
             err.print_exception()
-        if isinstance(error, (InputError, CorrectionError, LumiMaskError)):
+        if isinstance(error, (InputError, CorrectionError, FitError, LumiMaskError)):
             err.print(f"[bold red]error:[/] {escaped(error)}")
             raise typer.Exit(2) from None
         hint = "" if debug else " (--debug shows where)"

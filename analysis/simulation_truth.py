@@ -12,7 +12,7 @@ from trila.analysis.toy_dijet import GaussianSignal
 from trila.analysis.toy_dimuon import PROCESSES
 from trila.analysis.toy_model import Toy
 from trila.analysis.toy_truth import ResponseTruth, hlt_over_offline, hlt_response, offline_response
-from trila.fits.functions import expectation
+from trila.fits.functions import Domain, expectation
 
 __all__ = ["sample_truth"]
 
@@ -95,7 +95,8 @@ def _dijet_truth(toy: Toy, counts: Counter[str]) -> dict[str, Any]:
     generator, background = toy.dijet, counts["process 0"]
     shape = (1.0, *generator.shape)
     edges = np.geomspace(generator.mass_min, generator.mass_max, 1001)
-    norm = background / float(expectation("dijet4", edges, shape, sqrt_s=generator.sqrt_s).sum())
+    domain = Domain(generator.mass_min, generator.mass_max, generator.sqrt_s)
+    norm = background / float(expectation("dijet4", edges, shape, domain=domain).sum())
     return {
         "of": "particle-level dijet mass of the background",
         "function": "dijet4",

@@ -18,7 +18,7 @@ from trila.analysis.toy_random import (
     uniform,
 )
 from trila.analysis.toy_reconstruction import detect_jets, draw_conditions, jet_mass, near, wrapped
-from trila.fits.functions import expectation
+from trila.fits.functions import Domain, expectation
 from trila.processors.compiled import kernel
 
 __all__ = ["GaussianSignal", "dijet"]
@@ -138,7 +138,8 @@ def dijet(
     out = empty_events(count)
     # Cells of 0.07 % in mass: the inverse of the cumulative distribution is exact at their edges.
     log_mass = np.linspace(math.log(toy.dijet.mass_min), math.log(toy.dijet.mass_max), 6001)
-    events = expectation("dijet4", np.exp(log_mass), (1.0, *toy.dijet.shape), sqrt_s=toy.dijet.sqrt_s)
+    domain = Domain(toy.dijet.mass_min, toy.dijet.mass_max, toy.dijet.sqrt_s)
+    events = expectation("dijet4", np.exp(log_mass), (1.0, *toy.dijet.shape), domain=domain)
     cumulative = np.append(0.0, np.cumsum(events)) / events.sum()
     injected = signal if signal is not None else GaussianSignal(1000.0, 1.0, 0)
     _fill_dijet(first, seed, out, injected, total, log_mass, cumulative, toy)

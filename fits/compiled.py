@@ -48,5 +48,5 @@ def double_precision() -> Iterator[None]:
 
 def _set(settings: dict[str, object]) -> None:
     for name, value in settings.items():
-        jax.config.update(name, value)
+        jax.config.update(name, value)  # type: ignore[no-untyped-call]
     compilation_cache.reset_cache()  # JAX looks at the folder once in a process

@@ -2,118 +2,149 @@
 
 | you have | use |
 | --- | --- |
-| a function's name, parameters and bin edges | `expectation`, events per bin |
+| a function's name, an expression or a Python file | `resolve` |
+| a function, parameters and bin edges | `expectation`, events per bin |
 | the spectrum at given masses | `density`, events per GeV |
 | any other density of yours | `integrate_bins` |
+| many expectations in the same bins | `quadrature`, once |
 
-The dijet family, with x = m/√s, is the one that CDF introduced and CMS and ATLAS use,
-
-    dN/dm = p0 (1-x)^p1 x^-(p2 + p3 ln x + p4 ln²x + p5 ln³x),
-
-where `dijet3` keeps p0 to p2, `dijet4` p0 to p3, and so on to `dijet6` (CDF, arXiv:0812.4036; CMS, arXiv:1911.03947).
-ATLAS writes the exponent of x with the opposite sign.
+The densities of the named functions are in `families.py`, where their fits begin in `starts.py`.
 """
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FUNCTIONS", "SpectrumFunction", "density", "expectation", "integrate_bins"]
+from trila.fits import families, starts
+from trila.fits.errors import FitError
+from trila.fits.expressions import PREFIX, expression
+from trila.fits.families import Density, Domain, Linear, LogLinear, SpectrumFunction, Start, Terms
+from trila.fits.own_functions import own_function
+
+__all__ = [
+    "FAMILIES",
+    "FUNCTIONS",
+    "Domain",
+    "SpectrumFunction",
+    "density",
+    "expectation",
+    "integrate_bins",
+    "quadrature",
+    "resolve",
+]
 
 Array = NDArray[np.float64]
 
 
-class SpectrumFunction(NamedTuple):
-    """A named density of events in mass.
-
-    Attributes:
-        name: as in a configuration.
-        parameters: their names, in the order in which values are given; the first is the norm.
-        density: density(mass in GeV, parameters, sqrt_s in GeV), in units of the norm.
-        reference: where it comes from.
-    """
-
-    name: str
-    parameters: tuple[str, ...]
-    density: Callable[[Array, Array, float], Array]
-    reference: str
+def _named(name: str, count: int, density: Density, start: Start, reference: str) -> SpectrumFunction:
+    family = name.rstrip("0123456789").rstrip("-")
+    return SpectrumFunction(name, tuple(f"p{i}" for i in range(count)), density, start, family, reference)
 
 
-def _dijet(mass: Array, parameters: Array, sqrt_s: float) -> Array:
-    x = mass / sqrt_s
-    log_x = np.log(x)
-    exponent = np.polynomial.polynomial.polyval(log_x, parameters[2:])
-    # One exponential of a sum: the factors alone overflow for the large exponents that a minimiser tries.
-    shape: Array = np.exp(parameters[1] * np.log1p(-x) - exponent * log_x)
-    return np.asarray(parameters[0] * shape)
+def _log_linear(name: str, count: int, terms: Terms, reference: str) -> SpectrumFunction:
+    return _named(name, count, LogLinear(terms), starts.LogLinearStart(terms, count), reference)
 
 
-FUNCTIONS: Mapping[str, SpectrumFunction] = MappingProxyType(
+def _polynomial(name: str, order: int, terms: Terms, reference: str) -> SpectrumFunction:
+    start = starts.PolynomialStart(terms, order + 1)
+    return _named(f"{name}{order}", order + 1, Linear(terms), start, reference)
+
+
+def _all() -> list[SpectrumFunction]:
+    code = "CMSDIJET/DijetRootTreeAnalyzer"
+    dijet, ua2 = families.dijet_terms, families.ua2_terms
+    return [
+        *(_log_linear(f"dijet{n}", n, dijet, "arXiv:0812.4036, arXiv:1911.03947") for n in range(3, 7)),
+        *(_log_linear(f"ua2-{n}", n, ua2, "Z. Phys. C 49 (1991) 17") for n in range(4, 7)),
+        *(_named(f"modexp{n}", n, families.modexp, starts.ModExpStart(n), code) for n in range(3, 7)),
+        *(_named(f"polyext{n}", n, families.polyext, starts.PolyExtStart(n), code) for n in range(5, 8)),
+        *(_polynomial("bernstein", n, families.bernstein_terms, "arXiv:1912.04776") for n in range(2, 7)),
+        *(
+            _named(
+                f"exppoly{n}", n + 2, families.exppoly, starts.ExpPolynomialStart(n + 2), "arXiv:1408.6865"
+            )
+            for n in range(1, 5)
+        ),
+        *(_polynomial("legendre", n, families.legendre_terms, "arXiv:1705.03578") for n in range(2, 7)),
+        _log_linear("powerlaw", 2, ua2, "arXiv:1408.6865"),
+    ]
+
+
+#: Function of each name. The number in a name counts the parameters of dijet, ua2, modexp and polyext; it is the order
+#: of the polynomial of bernstein, exppoly and legendre, which have one, two and one parameters more.
+FUNCTIONS: Mapping[str, SpectrumFunction] = MappingProxyType({function.name: function for function in _all()})
+#: Names of each family's functions, each a special case of the next: an F-test may compare them.
+FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        f"dijet{n}": SpectrumFunction(
-            f"dijet{n}", tuple(f"p{i}" for i in range(n)), _dijet, "arXiv:0812.4036, arXiv:1911.03947"
-        )
-        for n in range(3, 7)
+        family: tuple(name for name, function in FUNCTIONS.items() if function.family == family)
+        for family in dict.fromkeys(function.family for function in FUNCTIONS.values())
     }
 )
 
 
-def _checked(name: str, parameters: Sequence[float] | NDArray[Any]) -> tuple[SpectrumFunction, Array]:
-    if name not in FUNCTIONS:
-        raise ValueError(f"unknown function '{name}'; choose one of {', '.join(FUNCTIONS)}.")
-    function = FUNCTIONS[name]
-    values = np.asarray(parameters, dtype=np.float64)
-    if values.shape != (len(function.parameters),):
-        raise ValueError(
-            f"{name} got parameters of shape {values.shape}, expected {len(function.parameters)} values "
-            f"({', '.join(function.parameters)}); give one value for each."
-        )
-    return function, values
+def resolve(name: str) -> SpectrumFunction:
+    """The function of a name; equal names give equal functions, with equal hashes.
 
+    Args:
+        name: a key of `FUNCTIONS`, `expr:EXPRESSION` (see `expressions.py`) or `FILE.py:NAME` (see `own_functions.py`).
 
-def _check_mass(mass: Array, sqrt_s: float) -> None:
-    if not (np.all(mass > 0) and np.all(mass <= sqrt_s)):
-        raise ValueError(
-            f"masses from {np.min(mass):g} to {np.max(mass):g} GeV, expected values above 0 and up to "
-            f"sqrt_s = {sqrt_s:g} GeV; check the units and the collision energy."
-        )
+    Raises:
+        FitError: there is none, or the expression or file cannot be used.
+
+    >>> resolve("dijet4").parameters
+    ('p0', 'p1', 'p2', 'p3')
+    """
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
+    if name.startswith(PREFIX):
+        return expression(name)
+    if ".py:" in name:
+        return own_function(name)
+    close = difflib.get_close_matches(name, FUNCTIONS, n=3)
+    hint = f"did you mean {' or '.join(close)}" if close else f"known: {', '.join(FUNCTIONS)}"
+    raise FitError(f"unknown function '{name}'; {hint}? {PREFIX}EXPRESSION and FILE.py:NAME are your own.")
 
 
 def density(
-    name: str, mass: ArrayLike, parameters: Sequence[float] | NDArray[Any], *, sqrt_s: float
+    function: str | SpectrumFunction,
+    mass: ArrayLike,
+    parameters: Sequence[float] | NDArray[Any],
+    *,
+    domain: Domain,
 ) -> Array:
     """The spectrum at given masses.
 
     Args:
-        name: a key of `FUNCTIONS`.
+        function: as `resolve` gives it, or its name.
         mass: GeV, any shape.
         parameters: one value per parameter of the function.
-        sqrt_s: collision energy, GeV.
+        domain: fit range and collision energy.
 
     Returns:
-        Events per GeV (in units of the norm), in the shape of `mass`.
+        Events per GeV, in the shape of `mass`.
 
     Raises:
-        ValueError: unknown name, wrong number of parameters, or a mass outside (0, sqrt_s].
+        FitError: unknown name, wrong number of parameters, an empty range, or a mass outside (0, sqrt_s].
 
-    >>> float(density("dijet3", 6500.0, [2.0, 1.0, 0.0], sqrt_s=13000.0))
+    >>> float(density("dijet3", 6500.0, [2.0, 1.0, 0.0], domain=Domain(500.0, 9000.0, 13000.0)))
     1.0
     """
-    function, values = _checked(name, parameters)
+    found, values = _checked(function, parameters)
     masses = np.asarray(mass, dtype=np.float64)
-    _check_mass(masses, sqrt_s)
-    return function.density(masses, values, sqrt_s)
+    _check_masses(masses, domain)
+    return np.asarray(found.density(masses, values, domain))
 
 
 def expectation(
-    name: str,
+    function: str | SpectrumFunction,
     edges: ArrayLike,
     parameters: Sequence[float] | NDArray[Any],
     *,
-    sqrt_s: float,
+    domain: Domain,
     points: int = 8,
 ) -> Array:
     """Expected events per bin: the integral of the density, not its value at the centre times the width.
@@ -121,25 +152,26 @@ def expectation(
     At 10⁸ events the difference between the two is larger than the statistical error.
 
     Args:
-        name: a key of `FUNCTIONS`.
+        function: as `resolve` gives it, or its name.
         edges: increasing bin edges, GeV, shape (bins + 1,).
         parameters: one value per parameter of the function.
-        sqrt_s: collision energy, GeV.
+        domain: fit range and collision energy; the range need not be that of the edges.
         points: Gauss-Legendre points per bin.
 
     Returns:
         Shape (bins,).
 
     Raises:
-        ValueError: as `density`, or edges that do not increase.
+        FitError: as `density`, or edges that do not increase.
 
-    >>> expectation("dijet3", [100.0, 200.0], [3.0, 0.0, 0.0], sqrt_s=13000.0).round(9).tolist()
+    >>> domain = Domain(100.0, 200.0, 13000.0)
+    >>> expectation("dijet3", [100.0, 200.0], [3.0, 0.0, 0.0], domain=domain).round(9).tolist()
     [300.0]
     """
-    function, values = _checked(name, parameters)
+    found, values = _checked(function, parameters)
     boundaries = np.asarray(edges, dtype=np.float64)
-    _check_mass(boundaries, sqrt_s)
-    return integrate_bins(lambda mass: function.density(mass, values, sqrt_s), boundaries, points=points)
+    _check_masses(boundaries, domain)
+    return integrate_bins(lambda mass: found.density(mass, values, domain), boundaries, points=points)
 
 
 def integrate_bins(function: Callable[[Array], Array], edges: ArrayLike, *, points: int = 8) -> Array:
@@ -154,17 +186,64 @@ def integrate_bins(function: Callable[[Array], Array], edges: ArrayLike, *, poin
         Shape (bins,).
 
     Raises:
-        ValueError: edges that do not increase.
+        FitError: edges that do not increase.
 
     >>> integrate_bins(lambda m: m**2, [0.0, 3.0, 6.0]).round(9).tolist()
     [9.0, 63.0]
     """
+    nodes, weights = quadrature(edges, points)
+    return np.asarray((function(nodes) * weights).sum(axis=-1))
+
+
+def quadrature(edges: ArrayLike, points: int = 8) -> tuple[Array, Array]:
+    """Where to evaluate a density, and what to multiply it with: the sum over points is then the integral of each bin.
+
+    Args:
+        edges: increasing bin edges, shape (..., bins + 1).
+        points: Gauss-Legendre points per bin.
+
+    Returns:
+        Masses and weights (of the unit of the edges), each of shape (..., bins, points).
+
+    Raises:
+        FitError: edges that do not increase.
+
+    >>> mass, weights = quadrature([0.0, 3.0, 6.0], points=2)
+    >>> (mass**3 * weights).sum(axis=-1).round(9).tolist()
+    [20.25, 303.75]
+    """
     boundaries = np.asarray(edges, dtype=np.float64)
-    if boundaries.ndim != 1 or boundaries.size < 2 or not np.all(np.diff(boundaries) > 0):
-        raise ValueError(
+    if boundaries.ndim < 1 or boundaries.shape[-1] < 2 or not np.all(np.diff(boundaries) > 0):
+        raise FitError(
             f"bin edges of shape {boundaries.shape}, expected at least two increasing values; sort them."
         )
     nodes, weights = np.polynomial.legendre.leggauss(points)
-    half = np.diff(boundaries)[:, np.newaxis] / 2
-    centre = (boundaries[1:] + boundaries[:-1])[:, np.newaxis] / 2
-    return np.asarray((function(centre + half * nodes) * weights).sum(axis=1) * half[:, 0])
+    half = np.diff(boundaries)[..., np.newaxis] / 2
+    centre = (boundaries[..., 1:] + boundaries[..., :-1])[..., np.newaxis] / 2
+    return centre + half * nodes, half * weights
+
+
+def _checked(
+    function: str | SpectrumFunction, parameters: Sequence[float] | NDArray[Any]
+) -> tuple[SpectrumFunction, Array]:
+    found = resolve(function) if isinstance(function, str) else function
+    values = np.asarray(parameters, dtype=np.float64)
+    if values.shape != (len(found.parameters),):
+        raise FitError(
+            f"{found.name} got parameters of shape {values.shape}, expected {len(found.parameters)} values "
+            f"({', '.join(found.parameters)}); give one value for each."
+        )
+    return found, values
+
+
+def _check_masses(mass: Array, domain: Domain) -> None:
+    if not (np.all(mass > 0) and np.all(mass <= domain.sqrt_s)):
+        raise FitError(
+            f"masses from {np.min(mass):g} to {np.max(mass):g} GeV, expected values above 0 and up to "
+            f"sqrt_s = {domain.sqrt_s:g} GeV; check the units and the collision energy."
+        )
+    if not domain.low < domain.high:
+        raise FitError(
+            f"fit range from {domain.low:g} to {domain.high:g} GeV, expected a lower end below the upper one; "
+            "exchange them."
+        )

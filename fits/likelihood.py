@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, xlogy
 
-from trila.fits.functions import SpectrumFunction
+from trila.fits.functions import Domain, SpectrumFunction
 
 __all__ = [
-    "FunctionTerm", "LinearTerm", "Model", "Observation", "Structure", "Tensors", "Term", "deviance", "rates",
+    "FunctionTerm", "LinearTerm", "Model", "Observation", "Structure", "Tensors", "Term", "deviance", "natural", "poisson_deviance", "rates", "select",
     "twice_nll_offset",
 ]  # fmt: skip
 
@@ -79,20 +79,20 @@ class LinearTerm(NamedTuple):
 
 
 class FunctionTerm(NamedTuple):
-    """F = ∫ density(m; centre + transform · θ) dm over each bin, by quadrature.
+    """F = ∫ density(m; natural(centre + transform · θ)) dm over each bin, by quadrature.
 
     Attributes:
         nodes, weights: of the quadrature, GeV, shape (bins, points).
-        centre: the function's own parameters at θ = 0, shape (parameters,).
+        centre: coordinates of the fit at θ = 0, see `natural`, shape (parameters,).
         transform: whitening, shape (parameters, parameters).
-        domain: low, high and sqrt_s, GeV, as the function takes them.
+        domain: low, high and sqrt_s, GeV, shape (3,).
     """
 
     nodes: AnyArray
     weights: AnyArray
     centre: AnyArray
     transform: AnyArray
-    domain: Any
+    domain: AnyArray
 
 
 class Tensors(NamedTuple):
@@ -127,7 +127,7 @@ class Tensors(NamedTuple):
 
 #: Dimensions of a leaf without alternatives.
 _DIMENSIONS = Tensors(2, 3, 1, 3, 3, 1, 3, 3, 1, 1, 1, ())
-_TERM_DIMENSIONS: dict[type, tuple[int, ...]] = {LinearTerm: (1, 2), FunctionTerm: (2, 2, 1, 2)}
+_TERM_DIMENSIONS: dict[type, tuple[int, ...]] = {LinearTerm: (1, 2), FunctionTerm: (2, 2, 1, 2, 1)}
 
 
 class Observation(NamedTuple):
@@ -149,9 +149,9 @@ class Model(NamedTuple):
         structure: what is compiled for.
         tensors: its numbers.
         parameters: names, P of them.
-        poi: index of the parameter of interest.
+        poi: index of the parameter of interest; -1 where there is none and only `minimise` is of use.
         start: of fits, shape (P,).
-        lower, upper: bounds, shape (P,).
+        lower, upper: bounds, shape (P,) or (M, P).
         fixed: parameters that no fit may move, shape (P,).
         observation: of the data; `counts` (I,) or (M, I), `auxiliary` (P,).
         alternatives: M, their number.
@@ -189,14 +189,11 @@ def select(tensors: Tensors, index: AnyArray) -> Tensors:
         return leaf[index] if leaf.ndim > dimensions else leaf
 
     terms = tuple(
-        type(term)(
-            *(one(x, n) for x, n in zip(term, _TERM_DIMENSIONS[type(term)], strict=False)),
-            *term[len(_TERM_DIMENSIONS[type(term)]) :],
-        )
+        type(term)(*(one(x, n) for x, n in zip(term, _TERM_DIMENSIONS[type(term)], strict=True)))
         for term in tensors.terms
     )
-    plain = (one(x, n) for x, n in zip(tensors[:-1], _DIMENSIONS[:-1], strict=True))
-    return Tensors(*plain, terms)
+    plain = [one(x, n) for x, n in zip(tensors[:-1], _DIMENSIONS[:-1], strict=True)]
+    return Tensors._make([*plain, terms])
 
 
 def rates(structure: Structure, tensors: Tensors, theta: AnyArray) -> AnyArray:
@@ -226,25 +223,44 @@ def _smooth(term: Term, numbers: LinearTerm | FunctionTerm, theta: AnyArray) -> 
     if isinstance(numbers, LinearTerm):
         return numbers.offset + numbers.matrix @ theta
     assert term.function is not None
-    parameters = numbers.centre + numbers.transform @ theta
-    return (term.function.density(numbers.nodes, parameters, numbers.domain) * numbers.weights).sum(axis=-1)
+    parameters = natural(term.function, numbers.centre + numbers.transform @ theta)
+    return (term.function.density(numbers.nodes, parameters, Domain(*numbers.domain)) * numbers.weights).sum(
+        axis=-1
+    )
+
+
+def natural(function: SpectrumFunction, coordinates: AnyArray) -> AnyArray:
+    """A function's own parameters from those that fits use, along the first axis: a norm is fitted as its logarithm.
+
+    A change of the norm is made up for by the others in an exponent: in the logarithm that is a straight line.
+    """
+    if not function.normed:
+        return coordinates
+    xp = coordinates.__array_namespace__()
+    return xp.concat([xp.exp(coordinates[:1]), coordinates[1:]])
 
 
 def deviance(structure: Structure, tensors: Tensors, observation: Observation, theta: AnyArray) -> AnyArray:
     """D(θ), a scalar; not finite where a used bin is expected to hold fewer than no events."""
     xp = theta.__array_namespace__()
-    bins = _poisson(xp, observation.counts, rates(structure, tensors, theta))
+    bins = poisson_deviance(observation.counts, rates(structure, tensors, theta), tensors.weight)
     pulls = (observation.auxiliary - theta) ** 2 * tensors.normal
     scaled = xp.where(tensors.poisson > 0, tensors.poisson * theta, 1.0)
     counted = xp.where(tensors.poisson > 0, observation.auxiliary, 1.0)
-    return xp.sum(xp.where(tensors.weight > 0, bins, 0.0) * tensors.weight) + xp.sum(
-        pulls + _poisson(xp, counted, scaled)
-    )
+    return bins + xp.sum(pulls + _poisson(xp, counted, scaled))
+
+
+def poisson_deviance(counts: AnyArray, expected: AnyArray, weight: AnyArray) -> AnyArray:
+    """Σ w 2[λ - n + n ln(n/λ)] over the last axis; bins of weight 0 may hold anything."""
+    xp = expected.__array_namespace__()
+    used = weight > 0
+    bins = _poisson(xp, xp.where(used, counts, 0.0), xp.where(used, expected, 1.0))
+    return xp.sum(xp.where(used, bins, 0.0) * weight, axis=-1)
 
 
 def _poisson(xp: Any, counts: AnyArray, expected: AnyArray) -> AnyArray:
-    """2[λ - n + n ln(n/λ)] without loss of digits where λ is near n."""
-    filled = counts > 0
+    """2[λ - n + n ln(n/λ)] without loss of digits where λ is near n; infinite for negative counts, NaN for NaN."""
+    filled = counts != 0
     safe = xp.where(filled, counts, 1.0)
     excess = xp.where(filled, (expected - counts) / safe, 0.0)
     possible = excess > -1
@@ -302,7 +318,10 @@ def _linear(xp: Any, alpha: AnyArray, up: AnyArray, down: AnyArray) -> AnyArray:
 
 
 def _quadratic(xp: Any, alpha: AnyArray, up: AnyArray, down: AnyArray) -> AnyArray:
-    """`code2`: a parabola inside ±1, its tangents outside."""
+    """`code2`: a parabola inside ±1, its tangents outside, as in RooFit.
+
+    pyhf 0.7.6 has no tangents there, but lines that do not meet the parabola at ±1.
+    """
     a, b = (up + down) / 2, (up - down) / 2
     outside = xp.where(alpha > 0, up + (b + 2 * a) * (alpha - 1), down + (b - 2 * a) * (alpha + 1))
     return xp.where(xp.abs(alpha) <= 1, (a * alpha + b) * alpha, outside)

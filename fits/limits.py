@@ -67,7 +67,10 @@ def upper_limits(model: Model, *, level: float = 0.95) -> Limits:
     # with the parameter of interest below 0, q̃ compares with 0
     negative = fits.best.values[:, model.poi] < 0
     lowest = np.where(negative, fits.background.deviance, fits.best.deviance)
-    expectation = asimov(model, fits.background.values, fits.which)
+    # what follows from a fit that failed is NaN as well
+    lowest = np.where(fits.best.converged, lowest, np.nan)
+    background = np.where(fits.background.converged[:, np.newaxis], fits.background.values, np.nan)
+    expectation = asimov(model, background, fits.which)
     flat = free_fit(model, expectation, fits.background.values, fits.which)
     width = best_fit_error(model, fits._replace(best=flat))[1]
     width = np.where(np.isfinite(width) & (width > 0), width, 1.0)

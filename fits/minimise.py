@@ -73,10 +73,12 @@ def minimise(
     number, parameters = start.shape
     which = np.zeros(number, dtype=np.int64) if alternatives is None else np.asarray(alternatives)
     moving = np.array(np.broadcast_to(free, start.shape)) & ~model.fixed
+    bounds = (model.alternatives, parameters)
+    lower, upper = (np.broadcast_to(b, bounds)[which] for b in (model.lower, model.upper))
     size = max(1, min(_CALL, _ELEMENTS // parameters**2))
     parts: list[Any] = []
     with double_precision():
-        tensors, lower, upper = jax.device_put((model.tensors, model.lower, model.upper))
+        tensors = jax.device_put(model.tensors)
         for first in range(0, number, size):
             # the last call is filled up with its first problem, so that one compiled function serves all
             rows = np.arange(first, first + size)
@@ -84,7 +86,7 @@ def minimise(
             parts.append(
                 _minimise(
                     model.structure, tensors, which[rows], Observation(observation.counts[rows], observation.auxiliary[rows]),
-                    start[rows], moving[rows], lower, upper,
+                    start[rows], moving[rows], lower[rows], upper[rows],
                 )
             )  # fmt: skip
         gathered = [np.concatenate([np.asarray(part[k]) for part in parts])[:number] for k in range(6)]
@@ -95,29 +97,38 @@ def minimise(
 def _minimise(
     structure: Structure, tensors: Tensors, which: Any, observation: Observation, start: Any, free: Any, lower: Any, upper: Any
 ) -> tuple[Any, ...]:  # fmt: skip
-    def one(index: Any, counts: Any, auxiliary: Any, first: Any, moves: Any) -> tuple[Any, ...]:
+    def one(
+        index: Any, counts: Any, auxiliary: Any, first: Any, moves: Any, low: Any, high: Any
+    ) -> tuple[Any, ...]:
         numbers = select(tensors, index)
 
         def objective(theta: Any) -> Any:
             return deviance(structure, numbers, Observation(counts, auxiliary), theta)
 
-        return _newton(objective, first, moves, lower, upper)
+        return _newton(objective, first, moves, low, high)
 
-    return jax.vmap(one)(which, observation.counts, observation.auxiliary, start, free)  # type: ignore[no-any-return]
+    return jax.vmap(one)(which, observation.counts, observation.auxiliary, start, free, lower, upper)
 
 
 class _State(NamedTuple):
+    """Of one fit: the best point so far with its derivatives, and the one to try next."""
+
     theta: Any
     value: Any
     gradient: Any
     hessian: Any
+    trial: Any
     damping: Any
     edm: Any
+    last: Any
     done: Any
     iteration: Any
 
 
 def _newton(objective: Any, start: Any, moves: Any, lower: Any, upper: Any) -> tuple[Any, ...]:
+    # a held parameter may lie outside: a limit above the bound of the parameter of interest, a background at 0 below it
+    lower, upper = jnp.where(moves, lower, -jnp.inf), jnp.where(moves, upper, jnp.inf)
+
     def evaluate(theta: Any) -> tuple[Any, Any, Any]:
         def gradient_and_value(point: Any) -> tuple[Any, tuple[Any, Any]]:
             value, gradient = jax.value_and_grad(objective)(point)
@@ -126,44 +137,46 @@ def _newton(objective: Any, start: Any, moves: Any, lower: Any, upper: Any) -> t
         hessian, (value, gradient) = jax.jacfwd(gradient_and_value, has_aux=True)(theta)
         return value, gradient, hessian
 
-    def step_of(state: _State) -> tuple[Any, Any]:
-        held = ((state.theta <= lower) & (state.gradient > 0)) | (
-            (state.theta >= upper) & (state.gradient < 0)
-        )
+    def step_from(theta: Any, gradient: Any, hessian: Any, damping: Any) -> tuple[Any, Any]:
+        held = ((theta <= lower) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))
         active = moves & ~held
-        gradient = jnp.where(active, state.gradient, 0.0)
-        diagonal = jnp.abs(jnp.diagonal(state.hessian))
+        slope = jnp.where(active, gradient, 0.0)
+        diagonal = jnp.abs(jnp.diagonal(hessian))
         # scaled to a unit diagonal: parameters may differ by many orders of magnitude
         scale = jnp.where(active & (diagonal > 0), 1 / jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0)), 1.0)
         both = active[:, None] & active[None, :]
-        matrix = jnp.where(both, state.hessian * scale[:, None] * scale[None, :], 0.0)
-        matrix = matrix + jnp.diag(jnp.where(active, state.damping, 1.0))
+        matrix = jnp.where(both, hessian * scale[:, None] * scale[None, :], 0.0)
+        matrix = matrix + jnp.diag(jnp.where(active, damping, 1.0))
         factor = jnp.linalg.cholesky(matrix)
-        step = -scale * jax.scipy.linalg.cho_solve((factor, True), scale * gradient)
-        return step, -jnp.dot(gradient, step) / 2
+        step = -scale * jax.scipy.linalg.cho_solve((factor, True), scale * slope)
+        return step, -jnp.dot(slope, step) / 2
 
     def body(state: _State) -> _State:
-        step, edm = step_of(state)
-        close = (edm < TOLERANCE) & (state.damping < 1e-3)
-        trial = jnp.clip(state.theta + jnp.where(jnp.isfinite(step), step, 0.0), lower, upper)
-        value, gradient, hessian = evaluate(trial)
-        sound = jnp.isfinite(value) & jnp.all(jnp.isfinite(hessian)) & jnp.all(jnp.isfinite(step))
-        better = sound & (value <= state.value + 1e-9 * (1 + jnp.abs(state.value)))
-        damping = jnp.where(
-            better,
-            jnp.where(state.damping < 1e-8, 0.0, state.damping / 10),
-            jnp.maximum(state.damping * 10, 1e-6),
-        )
-        accepted = _State(trial, value, gradient, hessian, damping, edm, close, state.iteration + 1)
-        refused = state._replace(damping=damping, edm=edm, done=close, iteration=state.iteration + 1)
-        return jax.tree.map(lambda new, old: jnp.where(better, new, old), accepted, refused)
+        value, gradient, hessian = evaluate(state.trial)
+        sound = jnp.isfinite(value) & jnp.all(jnp.isfinite(hessian))
+        better = sound & (value <= state.value + 1e-9 * (1 + jnp.abs(value)))
+        raised = jnp.maximum(state.damping * 10, 1e-6)
+        lowered = jnp.where(state.damping < 1e-8, 0.0, state.damping / 10)
+        damping = jnp.where(better, lowered, raised)
+        theta = jnp.where(better, state.trial, state.theta)
+        gradient = jnp.where(better, gradient, state.gradient)
+        hessian = jnp.where(better, hessian, state.hessian)
+        step, edm = step_from(theta, gradient, hessian, damping)
+        usable = jnp.all(jnp.isfinite(step))
+        # a step that cannot be computed leads nowhere; with more damping the next one can
+        trial = jnp.clip(theta + jnp.where(usable, step, 0.0), lower, upper)
+        damping = jnp.where(usable, damping, jnp.maximum(damping * 10, 1e-6))
+        return _State(
+            theta, jnp.where(better, value, state.value), gradient, hessian, trial, damping, edm,
+            usable & (edm < TOLERANCE) & (damping < 1e-3), state.last, state.iteration + 1,
+        )  # fmt: skip
 
     def going(state: _State) -> Any:
         return ~state.done & (state.iteration < _ITERATIONS) & (state.damping < 1e12)
 
-    first = jnp.clip(start, jnp.where(moves, lower, -jnp.inf), jnp.where(moves, upper, jnp.inf))
-    value, gradient, hessian = evaluate(first)
-    begin = _State(first, value, gradient, hessian, 0.0, jnp.inf, ~jnp.isfinite(value), 0)
+    first = jnp.clip(start, lower, upper)
+    number = start.shape[0]
+    begin = _State(first, jnp.inf, jnp.zeros(number), jnp.eye(number), first, 0.0, jnp.inf, False, False, 0)
     end = jax.lax.while_loop(going, body, jax.tree.map(jnp.asarray, begin))
     converged = end.done & jnp.isfinite(end.value)
     return end.theta, end.value, end.gradient, end.hessian, converged, end.edm

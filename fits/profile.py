@@ -45,7 +45,8 @@ class Profile(NamedTuple):
 def free_parameters(model: Model, *, poi: bool) -> NDArray[np.bool_]:
     """Which parameters a fit moves, shape (P,)."""
     free = ~model.fixed
-    free[model.poi] = poi
+    if not poi:
+        free[model.poi] = False
     return free
 
 

@@ -131,9 +131,9 @@ def from_pyhf(model: Any, data: Sequence[float]) -> Model:
 
 
 def _settings(model: Any) -> dict[str, dict[str, Any]]:
-    """Interpolation codes of the model; pyhf's defaults where it was made without."""
-    found = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}
-    return found | (model.config.modifier_settings or {})
+    """Interpolation codes of the model. pyhf has other defaults where settings are given for one kind of modifier alone."""
+    unnamed = {"normsys": {"interpcode": "code1"}, "histosys": {"interpcode": "code0"}}
+    return unnamed | model.config.modifier_settings
 
 
 def _stacked(
