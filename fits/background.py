@@ -31,12 +31,14 @@ from trila.fits.likelihood import (
     natural,
     poisson_deviance,
 )
+from trila.fits.minimise import minimise
 from trila.fits.spectrum import Spectrum, scale
 
 __all__ = [
     "BackgroundFit",
     "Windows",
     "background_model",
+    "expanded_about",
     "fit_background",
     "nodes_and_domains",
     "predicted",
@@ -45,7 +47,11 @@ __all__ = [
 
 Array = NDArray[np.float64]
 _POINTS = 8
-_ITERATIONS = 200
+_ITERATIONS = 60
+#: Steps are not shortened below this part of the full one.
+_SHORTEST = 1e-3
+#: How often Newton's method takes over where Fisher scoring gets stuck.
+_RESCUES = 2
 #: Squared distance to the minimum in standard deviations at which a fit has converged.
 _CLOSE = 1e-9
 
@@ -195,15 +201,28 @@ def _better(one: BackgroundFit, other: BackgroundFit) -> BackgroundFit:
     """The better of two fits, window by window."""
     take = other.good & (~one.good | (other.deviance < one.deviance - 1e-6))
     fields = {
-        name: np.where(
-            take.reshape(-1, *[1] * (getattr(one, name).ndim - 1)), getattr(other, name), getattr(one, name)
-        )
-        for name in BackgroundFit._fields[2:]
+        name: _taken(take, getattr(other, name), getattr(one, name)) for name in BackgroundFit._fields[2:]
     }
     return one._replace(**fields)
 
 
 def _fit(function: SpectrumFunction, windows: Windows, start: Array) -> BackgroundFit:
+    point, now, distance = _scored(function, windows, start)
+    for _ in range(_RESCUES):
+        hard = np.flatnonzero(~(distance <= _CLOSE))
+        if not hard.size:
+            break
+        # curved valleys, where second derivatives matter: Newton's method, whitened anew each time
+        model = background_model(function, windows, point, np.nan_to_num(now.transform))
+        observation = Observation(windows.counts[hard], np.zeros(point[hard].shape))
+        found = minimise(model, observation, np.zeros(point[hard].shape), ~model.fixed, alternatives=hard)
+        moved = np.array(point)
+        moved[hard] += np.einsum("mij,mj->mi", np.nan_to_num(now.transform[hard]), found.values)
+        point, now, distance = _scored(function, windows, moved)
+    return _summary(function, windows, point, now, distance)
+
+
+def _scored(function: SpectrumFunction, windows: Windows, start: Array) -> tuple[Array, "_Expansion", Array]:
     """Fisher scoring: in whitened coordinates the information is the unit matrix, and the score is the step."""
     point = start
     now = _expand(function, windows, point)
@@ -211,23 +230,20 @@ def _fit(function: SpectrumFunction, windows: Windows, start: Array) -> Backgrou
     for _ in range(_ITERATIONS):
         step = np.einsum("mij,mi->mj", now.jacobian, _score(windows, now.prediction))
         distance = (step**2).sum(axis=1)
-        going = (distance > _CLOSE) & (length > 1e-6)
+        going = (distance > _CLOSE) & (length > _SHORTEST)
         if not going.any():
             break
         moved = point + np.where(going, length, 0.0)[:, None] * np.einsum("mij,mj->mi", now.transform, step)
         trial = _expand(function, windows, moved)
-        better = (
-            going & np.isfinite(trial.deviance) & (trial.deviance <= now.deviance + 1e-9 * (1 + now.deviance))
-        )
+        better = going & (trial.deviance <= now.deviance + 1e-9 * (1 + now.deviance))
         point = np.where(better[:, None], moved, point)
-        now = _Expansion(
-            *(
-                np.where(better.reshape(-1, *[1] * (x.ndim - 1)), y, x)
-                for x, y in zip(now, trial, strict=True)
-            )
-        )
+        now = _Expansion(*(_taken(better, new, old) for new, old in zip(trial, now, strict=True)))
         length = np.where(better, np.minimum(1.0, 2 * length), np.where(going, length / 2, length))
-    return _summary(function, windows, point, now, distance)
+    return point, now, distance
+
+
+def _taken(which: NDArray[np.bool_], new: Array, old: Array) -> Array:
+    return np.where(which.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def _score(windows: Windows, prediction: Array) -> Array:
@@ -274,6 +290,28 @@ def background_model(function: SpectrumFunction, windows: Windows, centre: Array
         function.parameters, -1, np.zeros(number), np.full(number, -np.inf), np.full(number, np.inf),
         np.zeros(number, dtype=bool), Observation(windows.counts, np.zeros(number)), size,
     )  # fmt: skip
+
+
+def expanded_about(fit: BackgroundFit, which: NDArray[np.int64], points: Array) -> BackgroundFit:
+    """Fits with another origin: prediction, Jacobian and whitening are those at other points than the minimum.
+
+    Args:
+        fit: of M windows.
+        which: windows, shape (N,).
+        points: whitened parameters of `fit` that are the new origins, shape (N, P).
+
+    Returns:
+        Of N windows; what is not an expansion (values, covariance, deviance) is that of the minimum still.
+    """
+    chosen = fit._replace(
+        windows=Windows(*(x[which] for x in fit.windows[:3]), fit.windows.sqrt_s),
+        **{name: getattr(fit, name)[which] for name in BackgroundFit._fields[2:]},
+    )
+    origin = chosen.point + np.einsum("nij,nj->ni", chosen.transform, points)
+    there = _expand(fit.function, chosen.windows, origin)
+    return chosen._replace(
+        point=origin, prediction=there.prediction, jacobian=there.jacobian, transform=there.transform
+    )
 
 
 class _Expansion(NamedTuple):

@@ -149,7 +149,16 @@ def best_fit(model: Model, *, alternative: int = 0) -> BestFit:
     matrix = spread[0] if verified else np.full(spread[0].shape, np.nan)
     errors = np.where(at_bound, np.nan, np.sqrt(np.diagonal(matrix)))
     return BestFit(
-        alternative, data, values, matrix, errors, free, at_bound, float(found.deviance[0]), converged, verified
+        alternative,
+        data,
+        values,
+        matrix,
+        errors,
+        free,
+        at_bound,
+        float(found.deviance[0]),
+        converged,
+        verified,
     )
 
 

@@ -19,9 +19,11 @@ from trila.fits.likelihood import Model, Observation
 from trila.fits.minimise import Minimum
 from trila.fits.profile import Profile, asimov, conditional, covariance, free_fit, free_parameters, profile
 
-__all__ = ["Limits", "best_fit_error", "upper_limits"]
+__all__ = ["ConditionalScan", "Crossings", "Limits", "best_fit_error", "crossings", "upper_limits"]
 
 Array = NDArray[np.float64]
+#: curve(mu, lane): values at parameters of interest of lanes, both of shape (N,); NaN where a fit failed.
+Curve = Callable[[Array, Any], Array]
 
 #: Of a root, relative.
 _PRECISION = 1e-6
@@ -38,7 +40,8 @@ class Limits(NamedTuple):
         best_fit, sigma: estimate of the parameter of interest and its error from the Hessian, shape (M,).
         profile: the fits of the data.
         at_limit: fits of the data at the observed limit.
-        verified: converged at the limit, and CLs there is what was asked for, for the observed limit and the bands, shape (M, 6).
+        verified: converged at the limit, and CLs there is what was asked for, for the observed limit and the bands, shape (M, 6);
+            the observed one also with an estimate below the upper bound of the parameter of interest.
     """
 
     observed: Array
@@ -47,6 +50,14 @@ class Limits(NamedTuple):
     sigma: Array
     profile: Profile
     at_limit: Minimum
+    verified: NDArray[np.bool_]
+
+
+class Crossings(NamedTuple):
+    """Limits as roots: see `Limits`."""
+
+    observed: Array
+    expected: Array
     verified: NDArray[np.bool_]
 
 
@@ -76,37 +87,58 @@ def upper_limits(model: Model, *, level: float = 0.95) -> Limits:
     width = np.where(np.isfinite(width) & (width > 0), width, 1.0)
 
     masses = np.arange(fits.which.size)
-    expected_scan = _Scan(fits, model, expectation, np.repeat(masses, BANDS.size))
-    targets = np.tile(band_targets(level), masses.size)
+    data_scan = ConditionalScan(fits, model, fits.observation, masses)
+    asimov_scan = ConditionalScan(fits, model, expectation, masses)
+    band_scan = ConditionalScan(fits, model, expectation, np.repeat(masses, BANDS.size))
+    found = crossings(
+        best_fit, width,
+        lambda mu, lane: data_scan(mu, lane).deviance - lowest[lane],
+        lambda mu, lane: asimov_scan(mu, lane).deviance,  # that of the Asimov data set's best fit is zero
+        lambda mu, lane: band_scan(mu, lane).deviance,
+        level=level,
+    )  # fmt: skip
+    at_limit = data_scan(found.observed, masses)
+    verified = found.verified
+    # an estimate that its upper bound holds back is not the best one, and what q̃ compares with is too high
+    upper = np.broadcast_to(model.upper, (model.alternatives, model.start.size))[fits.which, model.poi]
+    verified[:, 0] &= fits.best.values[:, model.poi] < upper
+    return Limits(found.observed, found.expected, best_fit, sigma, fits, at_limit, verified)
+
+
+def crossings(
+    best_fit: Array, width: Array, data: Curve, asimov_data: Curve, bands: Curve, *, level: float
+) -> Crossings:
+    """Where CLs of M masses is what was asked for, from curves of -2 ln of the likelihood ratio with the best fit.
+
+    Args:
+        best_fit: of the data, below which q̃ is 0, shape (M,).
+        width: about the error of the parameter of interest, above 0: where the search for roots begins.
+        data, asimov_data: curves of the data and of the background's Asimov data set; lanes are masses.
+        bands: that of the Asimov data set once more; lane 5 i + n is band n of mass i.
+        level: of confidence.
+    """
+    targets = np.tile(band_targets(level), best_fit.size)
 
     def band(mu: Array, lane: Any) -> Array:
-        excess = expected_scan(mu, lane).deviance  # that of the Asimov data set's best fit is zero
-        return np.asarray(np.sqrt(np.maximum(excess, 0)) - targets[lane])
-
-    expected = _roots(band, targets * np.repeat(width, BANDS.size))
-
-    data_scan = _Scan(fits, model, fits.observation, masses)
-    asimov_scan = _Scan(fits, model, expectation, masses)
+        return np.asarray(np.sqrt(np.maximum(bands(mu, lane), 0)) - targets[lane])
 
     def tail(mu: Array, lane: Any) -> Array:
-        q = np.where(best_fit[lane] > mu, 0.0, data_scan(mu, lane).deviance - lowest[lane])
-        values = observed_cls(q, asimov_scan(mu, lane).deviance)
+        q = np.where(best_fit[lane] > mu, 0.0, data(mu, lane))
+        values = observed_cls(q, asimov_data(mu, lane))
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(1 - level) - np.log(values.cls))
 
+    expected = _roots(band, targets * np.repeat(width, BANDS.size))
     shift = np.clip(np.where(np.isfinite(best_fit), best_fit, 0.0) / width, -3, 30)
     observed = _roots(tail, (shift + norm.isf((1 - level) * norm.cdf(shift))) * width)
-
     with np.errstate(invalid="ignore"):
         reached = np.column_stack(
             [
-                np.abs(tail(observed, masses)),
+                np.abs(tail(observed, np.arange(observed.size))),
                 np.abs(band(expected, np.arange(expected.size))).reshape(-1, BANDS.size),
             ]
         )
-    at_limit = data_scan(observed, masses)
-    bands = expected.reshape(-1, BANDS.size)
-    return Limits(observed, bands, best_fit, sigma, fits, at_limit, reached < _ROOT)
+    return Crossings(observed, expected.reshape(-1, BANDS.size), reached < _ROOT)
 
 
 def best_fit_error(model: Model, fits: Profile) -> tuple[Array, Array]:
@@ -117,7 +149,7 @@ def best_fit_error(model: Model, fits: Profile) -> tuple[Array, Array]:
     return value, np.where(good, np.sqrt(np.abs(spread[:, model.poi, model.poi])), np.nan)
 
 
-class _Scan:
+class ConditionalScan:
     """Conditional fits of lanes, each starting where its last one ended; those that fail give NaN."""
 
     def __init__(self, fits: Profile, model: Model, observation: Observation, rows: Any) -> None:
@@ -134,7 +166,7 @@ class _Scan:
         return found._replace(deviance=np.where(good, found.deviance, np.nan))
 
 
-def _roots(function: Callable[[Array, Any], Array], guess: Array) -> Array:
+def _roots(function: Curve, guess: Array) -> Array:
     """Where a rising function of each lane is zero, started near a guess above zero; NaN where there is no root."""
     lanes = np.arange(guess.size)
     first = np.maximum(guess, 1e-12)

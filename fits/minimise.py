@@ -27,8 +27,8 @@ Array = NDArray[np.float64]
 #: EDM at which a fit has converged, in units of deviance. One more Newton step is made after it.
 TOLERANCE = 1e-7
 _ITERATIONS = 200
-#: Problems of one call: enough to be fast, few enough to stay in the cache of a processor.
-_CALL = 128
+#: Problems of one call: enough to be fast, few enough to stay in the cache of a processor; and of a call for a few masses.
+_CALL, _FEW = 128, 8
 #: Hessians of one call are kept under this many elements.
 _ELEMENTS = 2_000_000
 
@@ -75,7 +75,7 @@ def minimise(
     moving = np.array(np.broadcast_to(free, start.shape)) & ~model.fixed
     bounds = (model.alternatives, parameters)
     lower, upper = (np.broadcast_to(b, bounds)[which] for b in (model.lower, model.upper))
-    size = max(1, min(_CALL, _ELEMENTS // parameters**2))
+    size = max(1, min(_FEW if max(number, model.alternatives) <= _FEW else _CALL, _ELEMENTS // parameters**2))
     parts: list[Any] = []
     with double_precision():
         tensors = jax.device_put(model.tensors)

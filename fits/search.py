@@ -133,16 +133,14 @@ def search(fit: BackgroundFit, signal: SignalTemplates, *, form: Form = "linear"
     limit = np.concatenate([[np.inf], np.full(len(nuisances), _CONSTRAINED), np.full(free, _FREE)])
     lower = np.tile(-limit, (number, 1))
     lower[:, 0] = _lowest(signal.nominal * unit[:, None], prediction, weight)
-    normal = np.zeros(size)
-    normal[1:first] = 1.0
     term = Term(None if form == "linear" else fit.function, first, size, 0, bins)
     # alternatives share what does not depend on the mass
     single = len(windows.edges) == 1
     model = Model(
         Structure("code4", "code4p", (term,)),
-        Tensors(
-            *_samples(signal, unit, nuisances, size), normal, np.zeros(size),
-            windows.weight[0] if single else windows.weight, (_background(fit, form, single=single),),
+        _tensors(
+            signal, unit, nuisances, size, windows.weight[0] if single else windows.weight,
+            _background(fit, form, single=single),
         ),
         names, 0, np.zeros(size), lower, limit, np.zeros(size, dtype=bool),
         Observation(windows.counts[0] if single else windows.counts, np.zeros(size)), number,
@@ -175,8 +173,11 @@ def _lowest(signal: Array, prediction: Array, weight: Array) -> Array:
     return np.asarray(-_LARGEST_DEFICIT * ratio.min(axis=1))
 
 
-def _samples(signal: SignalTemplates, unit: Array, nuisances: list[str], size: int) -> tuple[Array, ...]:
-    """The leaves of `Tensors` from `nominal` to `shape_down`: the signal, and spurious signals that nothing scales."""
+def _tensors(
+    signal: SignalTemplates, unit: Array, nuisances: list[str], size: int, weight: Array,
+    background: LinearTerm | FunctionTerm,
+) -> Tensors:  # fmt: skip
+    """Samples are the signal, and spurious signals that the parameter of interest does not scale."""
     number, bins = signal.nominal.shape
     scaled = unit[:, None]
     shape = list(signal.up) + list(signal.spurious)
@@ -196,9 +197,11 @@ def _samples(signal: SignalTemplates, unit: Array, nuisances: list[str], size: i
             events = signal.spurious[name][:, None] * signal.nominal
             up[:, i, 1], down[:, i, 1] = events, -events
     index = {name: 1 + i for i, name in enumerate(nuisances)}
-    return (
+    normal = np.zeros(size)
+    normal[1 : 1 + len(nuisances)] = 1.0
+    return Tensors(
         nominal, factors, np.array([index[n] for n in signal.norms], dtype=np.int64), norm_up, norm_down,
-        np.array([index[n] for n in shape], dtype=np.int64), up, down,
+        np.array([index[n] for n in shape], dtype=np.int64), up, down, normal, np.zeros(size), weight, (background,),
     )  # fmt: skip
 
 
@@ -223,6 +226,10 @@ def linearity(found: Search, values: Array, which: NDArray[np.int64]) -> Array:
     z = values[:, -len(fit.function.parameters) :]
     linear = fit.prediction[row] + np.einsum("nij,nj->ni", fit.jacobian[row], z)
     point = fit.point[row] + np.einsum("nij,nj->ni", fit.transform[row], z)
-    exact = predicted(fit.function, Windows(*(x[row] for x in fit.windows[:3]), fit.windows.sqrt_s), point)
+    exact = predicted(
+        fit.function,
+        Windows(fit.windows.edges[row], fit.windows.counts[row], fit.windows.weight[row], fit.windows.sqrt_s),
+        point,
+    )
     pull = np.abs(linear - exact) * np.sqrt(fit.windows.weight[row] / fit.prediction[row])
     return np.asarray(np.where(fit.windows.weight[row] > 0, pull, 0.0).max(axis=1))

@@ -31,7 +31,8 @@ class Discovery(NamedTuple):
         p_local: probability of a larger q_0 without signal, in the asymptotic limit; 0.5 where q_0 = 0.
         z_local: the same in standard deviations, √q_0.
         best_fit, sigma: estimate of the parameter of interest and its error from the Hessian.
-        verified: both fits converged, and the best fit is not worse than that of the background.
+        verified: both fits converged, the best fit is not worse than that of the background, and the parameter of interest is
+            not at its upper bound, where q_0 is too small.
     """
 
     q0: Array
@@ -55,8 +56,10 @@ def discovery(
     """
     fits = profile(model, observation, which)
     best_fit, sigma = best_fit_error(model, fits)
-    gain = fits.background.deviance - fits.best.deviance
     with np.errstate(invalid="ignore"):
-        verified = fits.background.converged & fits.best.converged & (gain >= -_WORSE)
-    q0 = np.where(verified, np.where(best_fit <= 0, 0.0, np.maximum(gain, 0.0)), np.nan)
-    return Discovery(q0, p0(q0), np.sqrt(q0), best_fit, sigma, verified)
+        gain = fits.background.deviance - fits.best.deviance
+        sound = fits.background.converged & fits.best.converged & (gain >= -_WORSE)
+    q0 = np.where(sound, np.where(best_fit <= 0, 0.0, np.maximum(gain, 0.0)), np.nan)
+    upper = np.broadcast_to(model.upper, (model.alternatives, model.start.size))[fits.which, model.poi]
+    inside = fits.best.values[:, model.poi] < upper
+    return Discovery(q0, p0(q0), np.sqrt(q0), best_fit, sigma, sound & inside)

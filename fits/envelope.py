@@ -1,0 +1,316 @@
+"""Discrete profiling: the choice of the background function as one more nuisance parameter.
+
+Where no function is known to be right, several are tried, and the likelihood is the envelope of theirs,
+
+    D(μ) = min_i [D_i(μ) + c n_i],
+
+with the deviance D_i of function i, minimised over its n_i parameters, and a penalty c for each of them: 1 makes functions with
+different numbers of parameters compare as their p-values do, 2 is Akaike's criterion (Dauncey, Kenzie, Wardle, Davies,
+arXiv:1408.6865). Limits and significances follow from D(μ) as from any profile likelihood; they are weaker than those of one
+function, as the data may choose another one for another μ.
+
+| you have | use |
+| --- | --- |
+| windows and a signal | `envelope`: for each mass and family the function that the F-test chooses |
+| an `Envelope` | `envelope_limits`, `envelope_discovery` |
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trila.fits.asymptotics import p0
+from trila.fits.background import BackgroundFit, Windows, fit_background
+from trila.fits.checks import at_least
+from trila.fits.errors import FitError
+from trila.fits.ftest import LEVEL, statistics
+from trila.fits.functions import resolve
+from trila.fits.likelihood import Observation
+from trila.fits.limits import ConditionalScan, best_fit_error, crossings
+from trila.fits.profile import Profile, expected_counts, profile
+from trila.fits.search import Form, Search, SignalTemplates, search
+from trila.fits.significance import Discovery
+
+__all__ = ["LADDERS", "Envelope", "EnvelopeLimits", "envelope", "envelope_discovery", "envelope_limits"]
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Index = NDArray[np.int64]
+
+#: Functions of each family from the simplest on. Legendre polynomials span what Bernstein's do, and would add nothing.
+LADDERS: tuple[tuple[str, ...], ...] = (
+    ("bernstein2", "bernstein3", "bernstein4", "bernstein5"),
+    ("exppoly1", "exppoly2", "exppoly3"),
+    ("powerlaw",),
+)
+#: Bins that a function must have beside those that its parameters use up.
+_SPARE_BINS = 10
+
+
+class Envelope(NamedTuple):
+    """F functions for the background of a search at M masses.
+
+    Attributes:
+        searches: one for each function, with the same signal and data.
+        used: whether a function is in the envelope of a mass, shape (F, M).
+        penalty: for each function, in deviance, shape (F,).
+    """
+
+    searches: tuple[Search, ...]
+    used: Flags
+    penalty: Array
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """Names of the functions."""
+        return tuple(one.fit.function.name for one in self.searches)
+
+
+class EnvelopeLimits(NamedTuple):
+    """Limits of M masses in events of signal; NaN where no root was found.
+
+    Attributes:
+        observed: shape (M,).
+        expected: at -2, -1, 0, 1, 2 standard deviations of the background, from the Asimov data set of the best function without
+            signal, shape (M, 5).
+        best_fit, sigma: estimate of the yield, and its error by the function chosen there, shape (M,).
+        background_function, best_function, limit_function: which function is lowest without signal, at the best fit and at the
+            observed limit, as index of `Envelope.functions`, -1 for none, shape (M,).
+        verified: all functions' fits converged, and CLs at the limit is what was asked for, for the observed limit and the bands,
+            shape (M, 6).
+    """
+
+    observed: Array
+    expected: Array
+    best_fit: Array
+    sigma: Array
+    background_function: Index
+    best_function: Index
+    limit_function: Index
+    verified: Flags
+
+
+def envelope(
+    windows: Windows, signal: SignalTemplates, *, ladders: Sequence[Sequence[str]] = LADDERS, form: Form = "linear",
+    penalty: float = 1.0,
+) -> Envelope:  # fmt: skip
+    """Of each family the function that the F-test chooses, for each mass for itself.
+
+    Args:
+        windows: one for each of M masses.
+        signal: at these masses.
+        ladders: functions of each family, each a special case of the next.
+        form: of the backgrounds, as in `search.search`.
+        penalty: c, deviance for each parameter.
+
+    Raises:
+        FitError: a negative penalty, no functions, as `fit_background` and `search`, or a mass that no function fits.
+    """
+    at_least("penalty", np.float64(penalty), 0, "give the deviance for each parameter, such as 1")
+    fits: list[BackgroundFit] = []
+    used: list[Flags] = []
+    for ladder in ladders:
+        climbed = [fit_background(resolve(name), windows) for name in ladder]
+        chosen = _chosen(climbed)
+        for number, fit in enumerate(climbed):
+            if np.any(chosen == number):
+                fits.append(fit)
+                used.append(chosen == number)
+    lost = ~np.any(used, axis=0) if used else np.ones(len(windows.edges), dtype=bool)
+    if lost.any():
+        tried = ", ".join(name for ladder in ladders for name in ladder) or "no functions"
+        raise FitError(
+            f"of {tried}, none could be fitted at {signal.masses[np.argmax(lost)]:g} GeV; choose other functions or windows"
+        )
+    searches = tuple(
+        search(_without_failures(fit, good), signal, form=form) for fit, good in zip(fits, used, strict=True)
+    )
+    return Envelope(
+        searches, np.array(used), penalty * np.array([len(fit.function.parameters) for fit in fits])
+    )
+
+
+def _chosen(fits: Sequence[BackgroundFit]) -> Index:
+    """Position in its family of the simplest function whose successor does not improve the fit, -1 for none; shape (M,)."""
+    chosen = np.full(fits[0].good.shape, -1)
+    going = np.ones(chosen.shape, dtype=bool)
+    for number, fit in enumerate(fits):
+        good = fit.good & (fit.ndof >= _SPARE_BINS)
+        better = chosen < 0
+        for lower, simple in enumerate(fits[:number]):
+            better |= (chosen == lower) & (statistics(simple, fit).p_value < LEVEL)
+        going &= better | ~good
+        chosen = np.where(good & going, number, chosen)
+    return chosen
+
+
+def _without_failures(fit: BackgroundFit, good: Flags) -> BackgroundFit:
+    """The fit with numbers that can be computed with, but are not used, where it is not in the envelope."""
+
+    def filled(values: Array, value: float) -> Array:
+        return np.where(good.reshape(-1, *[1] * (values.ndim - 1)), values, value)
+
+    return fit._replace(
+        point=filled(fit.point, 0.0), transform=filled(fit.transform, 0.0), prediction=filled(fit.prediction, 1.0),
+        jacobian=filled(fit.jacobian, 0.0), good=np.ones(good.shape, dtype=bool),
+    )  # fmt: skip
+
+
+def envelope_limits(found: Envelope, *, level: float = 0.95) -> EnvelopeLimits:
+    """Observed and expected upper limits in CLs; with one function, those of `limits.upper_limits`.
+
+    Args:
+        found: the functions.
+        level: of confidence.
+
+    Raises:
+        FitError: a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise FitError(f"confidence level {level:g}, expected a value between 0 and 1, such as 0.95")
+    data = _observed(found)
+    fits = _fit(found, data)
+    expectation = _asimov(found, fits)
+    flat = _fit(found, expectation)
+    flat_error = flat.error
+    width = np.where(np.isfinite(flat_error) & (flat_error > 0), flat_error, found.searches[0].unit)
+    masses = np.arange(width.size)
+    of_data = _Scan(found, fits, data, masses)
+    of_asimov = _Scan(found, flat, expectation, masses)
+    of_bands = _Scan(found, flat, expectation, np.repeat(masses, 5))
+    roots = crossings(
+        fits.value, width,
+        lambda mu, lane: _lowest(of_data(mu, lane))[0] - fits.lowest[lane],
+        lambda mu, lane: _lowest(of_asimov(mu, lane))[0] - flat.lowest[lane],
+        lambda mu, lane: _lowest(of_bands(mu, lane))[0] - flat.lowest[lane // 5],
+        level=level,
+    )  # fmt: skip
+    ends = of_data(roots.observed, masses)
+    sound = fits.sound & flat.sound & ~np.any(np.isnan(ends), axis=0)
+    return EnvelopeLimits(
+        roots.observed, roots.expected, fits.value, fits.error, _lowest(fits.background)[1], _lowest(fits.best)[1],
+        _lowest(ends)[1], roots.verified & sound[:, np.newaxis],
+    )  # fmt: skip
+
+
+def envelope_discovery(found: Envelope) -> Discovery:
+    """Local significance of the signal in the data, in events: the background may be another function with it and without."""
+    fits = _fit(found, _observed(found))
+    gain = _lowest(fits.background)[0] - _lowest(fits.best)[0]
+    q0 = np.where(fits.sound, np.where(fits.value <= 0, 0.0, np.maximum(gain, 0.0)), np.nan)
+    return Discovery(q0, p0(q0), np.sqrt(q0), fits.value, fits.error, fits.sound)
+
+
+class _Data(NamedTuple):
+    """Counts (M, I), and auxiliary measurements of the nuisances that all functions share (M, N)."""
+
+    counts: Array
+    auxiliary: Array
+
+
+class _Fits(NamedTuple):
+    """Fits of one data set for each mass by F functions.
+
+    Attributes:
+        profiles: of each function, for the masses at which it is used.
+        background, best: penalised deviance without and with signal, infinite where not used, NaN where failed, shape (F, M).
+        value, error: of the yield by the function that is best, events, shape (M,).
+        lowest: what q̃ compares with, shape (M,).
+        sound: all fits converged, shape (M,).
+    """
+
+    profiles: tuple[Profile, ...]
+    background: Array
+    best: Array
+    value: Array
+    error: Array
+    lowest: Array
+    sound: Flags
+
+
+def _lowest(values: Array) -> tuple[Array, Index]:
+    """The lowest of F values and where it is; NaN and -1 if there is none. Shapes (N,)."""
+    finite = np.where(np.isfinite(values), values, np.inf)
+    where = np.argmin(finite, axis=0)
+    value = finite[where, np.arange(where.size)]
+    return np.where(np.isfinite(value), value, np.nan), np.where(np.isfinite(value), where, -1)
+
+
+def _nuisances(one: Search) -> slice:
+    """Parameters between the yield and those of the background."""
+    return slice(1, len(one.model.parameters) - len(one.fit.function.parameters))
+
+
+def _observed(found: Envelope) -> _Data:
+    data = found.searches[0].model.observed()
+    return _Data(data.counts, data.auxiliary[:, _nuisances(found.searches[0])])
+
+
+def _for(one: Search, data: _Data, rows: Index) -> Observation:
+    """The data of some masses, as one function's model takes them."""
+    auxiliary = np.zeros((rows.size, len(one.model.parameters)))
+    auxiliary[:, _nuisances(one)] = data.auxiliary[rows]
+    return Observation(data.counts[rows], auxiliary)
+
+
+def _fit(found: Envelope, data: _Data) -> _Fits:
+    shape = found.used.shape
+    background, best, value, error = (np.full(shape, fill) for fill in (np.inf, np.inf, np.nan, np.nan))
+    profiles = []
+    for number, (one, used) in enumerate(zip(found.searches, found.used, strict=True)):
+        rows = np.flatnonzero(used)
+        fits = profile(one.model, _for(one, data, rows), rows)
+        for total, minimum in ((background, fits.background), (best, fits.best)):
+            total[number, rows] = (
+                np.where(minimum.converged, minimum.deviance, np.nan) + found.penalty[number]
+            )
+        value[number, rows], error[number, rows] = (
+            x * one.unit[rows] for x in best_fit_error(one.model, fits)
+        )
+        profiles.append(fits)
+    lowest, which = _lowest(best)
+    columns = np.arange(which.size)
+    estimate = value[which, columns]
+    with np.errstate(invalid="ignore"):
+        # with a yield below 0, q̃ compares with 0
+        lowest = np.where(estimate < 0, _lowest(background)[0], lowest)
+    sound = ~np.any(np.isnan(background) | np.isnan(best), axis=0)
+    return _Fits(tuple(profiles), background, best, estimate, error[which, columns], lowest, sound)
+
+
+def _asimov(found: Envelope, fits: _Fits) -> _Data:
+    """The expectation of the function that is best without signal."""
+    which = _lowest(fits.background)[1]
+    size = which.size, found.searches[0].templates.nominal.shape[1]
+    names = _nuisances(found.searches[0])
+    data = _Data(np.full(size, np.nan), np.zeros((which.size, names.stop - names.start)))
+    for number, (one, fit) in enumerate(zip(found.searches, fits.profiles, strict=True)):
+        here = which[fit.which] == number
+        rows, values = fit.which[here], fit.background.values[here]
+        if rows.size:
+            data.counts[rows] = expected_counts(one.model, values, rows)
+            data.auxiliary[rows] = values[:, _nuisances(one)]
+    return data
+
+
+class _Scan:
+    """Penalised deviances of F functions with the yield held, shape (F, N): infinite where not used, NaN where failed."""
+
+    def __init__(self, found: Envelope, fits: _Fits, data: _Data, masses: Index) -> None:
+        self.found, self.masses = found, masses
+        self.scans = []
+        for one, used, fit in zip(found.searches, found.used, fits.profiles, strict=True):
+            row = np.cumsum(used) - 1  # of a mass, in the fits of this function
+            self.scans.append(ConditionalScan(fit, one.model, _for(one, data, fit.which), row[masses]))
+
+    def __call__(self, events: Array, lane: Any) -> Array:
+        masses = self.masses[lane]
+        values = np.full((len(self.scans), masses.size), np.inf)
+        for number, (one, scan) in enumerate(zip(self.found.searches, self.scans, strict=True)):
+            here = np.flatnonzero(self.found.used[number, masses])
+            if here.size:
+                found = scan(events[here] / one.unit[masses[here]], lane[here])
+                values[number, here] = found.deviance + self.found.penalty[number]
+        return values
