@@ -29,6 +29,7 @@ from trila.analysis.cli_common import (
     reported,
 )
 from trila.analysis.cli_corrections import corrections_app
+from trila.analysis.cli_fits import fit, ftest, limit
 
 __all__ = ["app", "main"]
 
@@ -277,7 +278,7 @@ def demo(
     out.print(f"[bold]Look at the plots in[/] {plots}")
 
 
-for command in (calibrate, closure, turnon):
+for command in (calibrate, closure, turnon, fit, ftest, limit):
     app.command()(command)
 
 

@@ -157,7 +157,9 @@ def _newton(objective: Any, start: Any, moves: Any, lower: Any, upper: Any) -> t
         better = sound & (value <= state.value + 1e-9 * (1 + jnp.abs(value)))
         raised = jnp.maximum(state.damping * 10, 1e-6)
         lowered = jnp.where(state.damping < 1e-8, 0.0, state.damping / 10)
-        damping = jnp.where(better, lowered, raised)
+        # a step that led nowhere has proved nothing: its damping stays
+        moved = jnp.any(state.trial != state.theta)
+        damping = jnp.where(better, jnp.where(moved, lowered, state.damping), raised)
         theta = jnp.where(better, state.trial, state.theta)
         gradient = jnp.where(better, gradient, state.gradient)
         hessian = jnp.where(better, hessian, state.hessian)
@@ -165,7 +167,7 @@ def _newton(objective: Any, start: Any, moves: Any, lower: Any, upper: Any) -> t
         usable = jnp.all(jnp.isfinite(step))
         # a step that cannot be computed leads nowhere; with more damping the next one can
         trial = jnp.clip(theta + jnp.where(usable, step, 0.0), lower, upper)
-        damping = jnp.where(usable, damping, jnp.maximum(damping * 10, 1e-6))
+        damping = jnp.where(usable, damping, jnp.maximum(damping * 10, 1e-2))
         return _State(
             theta, jnp.where(better, value, state.value), gradient, hessian, trial, damping, edm,
             usable & (edm < TOLERANCE) & (damping < 1e-3), state.last, state.iteration + 1,

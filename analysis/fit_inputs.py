@@ -1,0 +1,165 @@
+"""What all fits start from: a spectrum cut to its range, without blinded and vetoed bins; masses; where products go."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trila import __version__
+from trila.analysis import spectra
+from trila.analysis.results import digest, write_json
+from trila.fits.spectrum import Spectrum, masked, select
+from trila.processors.errors import InputError
+
+__all__ = ["FitInput", "interval", "masses", "prepared", "provenance", "write_product"]
+
+Array = NDArray[np.float64]
+Interval = tuple[float, float]
+
+
+class FitInput(NamedTuple):
+    """A spectrum as a fit sees it, and how it was asked for.
+
+    Attributes:
+        spectrum: in the range; bins that are blinded or vetoed are not used.
+        sqrt_s: collision energy, GeV.
+        blind: windows that nobody may look at, GeV.
+        asked: the options, for the record.
+    """
+
+    spectrum: Spectrum
+    sqrt_s: float
+    blind: tuple[Interval, ...]
+    asked: dict[str, Any]
+
+
+def prepared(
+    text: str, *, range: str, sqrt_s: float = 13000.0, columns: str | None = None, rebin: str | None = None,
+    blind: Sequence[str] = (), veto: Sequence[str] = (),
+) -> FitInput:  # fmt: skip
+    """Read a spectrum, cut it to a range, merge its bins, and leave out what may not be looked at.
+
+    Args:
+        text: see `spectra.read`.
+        range: LO:HI, GeV.
+        sqrt_s: collision energy, GeV.
+        columns: of a table.
+        rebin: see `spectra.rebinned`.
+        blind, veto: windows LO:HI, GeV; bins that touch one are not used, and data in a blinded one is not shown either.
+
+    Raises:
+        InputError, FitError: as `spectra.read`, and a range or window that is none.
+    """
+    low, high = interval("--range", range)
+    hidden = tuple(interval("--blind", window) for window in blind)
+    away = tuple(interval("--veto", window) for window in veto)
+    spectrum = select(spectra.read(text, columns=columns), low, high)
+    if rebin is not None:
+        spectrum = spectra.rebinned(spectrum, rebin)
+    asked = {
+        "spectrum": text, "range": [low, high], "sqrt_s": sqrt_s, "columns": columns, "rebin": rebin,
+        "blinded": [list(window) for window in hidden], "vetoed": [list(window) for window in away],
+        "digest": digest([spectrum.edges.tolist(), spectrum.counts.tolist()]),
+    }  # fmt: skip
+    if hidden or away:
+        spectrum = masked(spectrum, [*hidden, *away])
+    return FitInput(spectrum, sqrt_s, hidden, asked)
+
+
+def interval(option: str, text: str) -> Interval:
+    """LO:HI as two numbers in GeV.
+
+    Raises:
+        InputError: not of that form, or LO not below HI.
+
+    >>> interval("--range", "500:2000")
+    (500.0, 2000.0)
+    """
+    parts = text.split(":")
+    try:
+        low, high = (float(part) for part in parts)
+    except ValueError:
+        low, high = np.nan, np.nan
+    if not low < high or not np.isfinite([low, high]).all():
+        raise InputError(f"{option} '{text}', expected LO:HI in GeV with LO below HI, such as 500:2000")
+    return low, high
+
+
+#: Of a scan; more are a slip in the step.
+_MOST_MASSES = 100_000
+
+
+def masses(text: str) -> Array:
+    """LO:HI:STEP (HI included) or a list separated by commas, GeV; ascending.
+
+    Raises:
+        InputError: not of these forms, not above 0, or too many.
+
+    >>> masses("600:800:100").tolist()
+    [600.0, 700.0, 800.0]
+    """
+    try:
+        numbers = [float(part) for part in text.split(":" if ":" in text else ",")]
+    except ValueError:
+        numbers = []
+    if ":" in text and len(numbers) == 3 and numbers[2] > 0 and numbers[0] <= numbers[1]:
+        low, high, step = numbers
+        count = np.floor((high - low) / step * (1 + 1e-12) + 1e-9) + 1
+        if count > _MOST_MASSES:
+            raise InputError(
+                f"--masses '{text}' are {count:.0f} masses, expected at most {_MOST_MASSES}; check the step"
+            )
+        numbers = (low + step * np.arange(int(count))).tolist()
+    elif ":" in text:
+        numbers = []
+    found = np.unique(np.asarray(numbers, dtype=np.float64))
+    if not found.size or not np.isfinite(found).all() or found[0] <= 0:
+        raise InputError(
+            f"--masses '{text}', expected LO:HI:STEP or a list M1,M2,... in GeV above 0, such as 600:1800:50"
+        )
+    return found
+
+
+def provenance(command: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What a product was made from, with a digest of it."""
+    content = {"trila": __version__, "command": command, "options": options}
+    return {**content, "digest": digest(content)}
+
+
+def write_product(path: Path, content: Any) -> None:
+    """Write a product, its folder made where missing, under a temporary name first.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, content)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}; choose another place") from error
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        InputError: no such file, too large, or no JSON.
+    """
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise InputError(
+                f"{path} has {path.stat().st_size} bytes, expected at most {_LARGEST}; is it the right file?"
+            )
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} is no JSON ({str(error)[:80]}); expected a workspace or product as JSON"
+        ) from error
+
+
+_LARGEST = 200_000_000
