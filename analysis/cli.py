@@ -29,7 +29,7 @@ from trila.analysis.cli_common import (
     reported,
 )
 from trila.analysis.cli_corrections import corrections_app
-from trila.analysis.cli_fits import fit, ftest, limit
+from trila.analysis.cli_fits import bumphunt, diagnose, fit, ftest, limit, significance
 
 __all__ = ["app", "main"]
 
@@ -278,7 +278,7 @@ def demo(
     out.print(f"[bold]Look at the plots in[/] {plots}")
 
 
-for command in (calibrate, closure, turnon, fit, ftest, limit):
+for command in (calibrate, closure, turnon, fit, ftest, bumphunt, limit, significance, diagnose):
     app.command()(command)
 
 

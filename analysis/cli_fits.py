@@ -1,4 +1,4 @@
-"""The commands around fits of spectra: `trila fit`, `ftest`, `limit`."""
+"""The commands around fits: `trila fit`, `ftest`, `bumphunt`, `limit`, `significance`, `diagnose`."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,9 +7,21 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from trila.analysis.cli_common import Debug, err, escaped, out, reported
+from trila.analysis.cli_common import (
+    Debug,
+    Energy,
+    Luminosity,
+    Status,
+    Style,
+    StyleName,
+    err,
+    escaped,
+    out,
+    progress_bars,
+    reported,
+)  # fmt: skip
 
-__all__ = ["fit", "ftest", "limit"]
+__all__ = ["bumphunt", "diagnose", "fit", "ftest", "limit", "significance"]
 
 Spectrum = Annotated[
     str,
@@ -17,14 +29,17 @@ Spectrum = Annotated[
         metavar="SPECTRUM", help="RESULT:NAME, FILE.root:NAME, FILE.zip:NAME, or a file .json, .yaml, .csv."
     ),
 ]
-Function = Annotated[
+Target = Annotated[
     str,
-    typer.Option(
-        "--function",
-        help="Background: dijet4, ua2-5, modexp4, bernstein3, ..., expr:EXPRESSION, FILE.py:NAME.",
+    typer.Argument(
+        metavar="SPECTRUM|WORKSPACE",
+        help="As for `trila fit`; or a workspace of pyhf or HistFactory as JSON.",
     ),
 ]
-Range = Annotated[str, typer.Option("--range", metavar="LO:HI", help="Fit range, GeV.")]
+_FUNCTION = "Background: dijet4, ua2-5, modexp4, bernstein3, ..., expr:EXPRESSION, FILE.py:NAME."
+_RANGE = "Fit range, GeV."
+Function = Annotated[str, typer.Option("--function", help=_FUNCTION)]
+Range = Annotated[str, typer.Option("--range", metavar="LO:HI", help=_RANGE)]
 Sqrts = Annotated[float, typer.Option("--sqrts", metavar="GEV", help="Collision energy, GeV.")]
 Columns = Annotated[
     str | None, typer.Option(help="Columns of a table, such as low=xmin,high=xmax,count=N; per=GeV.")
@@ -40,10 +55,6 @@ Veto = Annotated[
     typer.Option(metavar="LO:HI", help="Window that fits leave out, such as a resonance, GeV; repeatable."),
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE.json", help="JSON file to write.")]
-SignalShape = Annotated[
-    str, typer.Option("--signal", help="gauss:WIDTH, dcb:FILE.yaml, resolution:a,b, or a file of templates.")
-]
-Masses = Annotated[str, typer.Option("--masses", metavar="LO:HI:STEP|LIST", help="Masses of the scan, GeV.")]
 Sources = Annotated[
     list[str],
     typer.Option(
@@ -52,6 +63,21 @@ Sources = Annotated[
         help="scale, resolution, luminosity, spurious, ...; repeatable.",
     ),
 ]
+OptionalFunction = Annotated[str | None, typer.Option("--function", help=_FUNCTION)]
+OptionalRange = Annotated[str | None, typer.Option("--range", metavar="LO:HI", help=_RANGE)]
+OptionalSignal = Annotated[
+    str | None,
+    typer.Option("--signal", help="gauss:WIDTH, dcb:FILE.yaml, resolution:a,b, or a file of templates."),
+]
+OptionalMasses = Annotated[
+    str | None, typer.Option("--masses", metavar="LO:HI:STEP|LIST", help="Masses of the scan, GeV.")
+]
+Seed = Annotated[int, typer.Option(help="Of the toys.")]
+Patch = Annotated[
+    str | None,
+    typer.Option(metavar="PATCH.json[:NAME]", help="JSON patch or pyhf patch set for a workspace."),
+]
+Poi = Annotated[str | None, typer.Option(metavar="NAME", help="Parameter of interest of a workspace.")]
 Window = Annotated[
     float | None, typer.Option(metavar="K", help="Fit windows of K signal widths on both sides of each mass.")
 ]
@@ -169,40 +195,240 @@ def ftest(
 
 
 def limit(
-    spectrum: Spectrum,
+    spectrum: Target,
     output: Output,
-    function: Function,
-    range: Range,
-    signal: SignalShape,
-    masses: Masses,
+    function: OptionalFunction = None,
+    range: OptionalRange = None,
+    signal: OptionalSignal = None,
+    masses: OptionalMasses = None,
     sqrts: Sqrts = 13000.0,
     cl: Annotated[float, typer.Option(help="Confidence level.")] = 0.95,
     uncertainty: Sources = [],
     window: Window = None,
     check: Annotated[CheckName, typer.Option(help="Masses that Minuit fits again.")] = CheckName.sample,
+    toys: Annotated[
+        int,
+        typer.Option(help="Toys at each signal strength: limits without asymptotic formulas; 0 for none."),
+    ] = 0,
+    seed: Seed = 0,
     lumi: Annotated[float | None, typer.Option(help="Integrated luminosity, 1/pb: limits in pb.")] = None,
+    coupling: Annotated[
+        Path | None,
+        typer.Option(metavar="TABLE.csv", help="Predictions mass,g,sigma: limits on g_q; needs --lumi."),
+    ] = None,
+    eps2: Annotated[
+        bool,
+        typer.Option("--eps2", help="Limits on the kinetic mixing of a dark photon, normalised to the data."),
+    ] = False,
+    other: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE.csv",
+            help="Fraction of dimuons that are no virtual photons: mass,fraction; for --eps2.",
+        ),
+    ] = None,
+    workspaces: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the models as HistFactory JSON, with a patch for each mass."),
+    ] = None,
+    patch: Patch = None,
+    poi: Poi = None,
     columns: Columns = None,
     rebin: Rebin = None,
     blind: Blind = [],
     veto: Veto = [],
     debug: Debug = False,
 ) -> None:
-    """Upper limits in CLs on a resonance, for all masses of a scan.
+    """Upper limits in CLs on a resonance, for all masses of a scan; or on the parameter of interest of a workspace.
 
     Example: `trila limit result:dijet.mass --rebin standard --function dijet5 --range 489:2037 --signal gauss:0.07
     --masses 600:1800:50 --uncertainty scale=0.01 -o limits.json`
     """
     with reported(debug):
-        from trila.analysis.fit_inputs import masses as points
-        from trila.analysis.limits import limit as make
+        from trila.analysis import workspaces as given_workspaces
 
-        outcome = make(
-            _given(spectrum, range, sqrts, columns, rebin, blind, veto), function, signal, points(masses), output,
-            sources=uncertainty, level=cl, window=window, check=check.value, luminosity=lumi,
+        if given_workspaces.is_workspace(spectrum):
+            _only_workspace(function=function, range=range, signal=signal, masses=masses)
+            content = given_workspaces.limit(
+                Path(spectrum), output, patch=patch, poi=poi, level=cl, check=check.value
+            )
+        else:
+            from trila.analysis.fit_inputs import masses as points
+            from trila.analysis.limits import Choices
+            from trila.analysis.limits import limit as make
+
+            function, range, signal, masses = _needed(
+                function=function, range=range, signal=signal, masses=masses
+            )
+            with progress_bars() as bars:
+                outcome = make(
+                    _given(spectrum, range, sqrts, columns, rebin, blind, veto), function, signal, points(masses), output,
+                    Choices(
+                        sources=tuple(uncertainty), level=cl, window=window, check=check.value, luminosity=lumi, toys=toys,
+                        seed=seed, coupling=coupling, eps2=eps2, other=other,
+                        workspaces=workspaces,
+                    ),
+                    progress=bars,
+                )  # fmt: skip
+            _notes(outcome.notes)
+            content = outcome.content
+        _print_limits(content)
+        out.print(f"{output}")
+
+
+def significance(
+    spectrum: Target,
+    output: Output,
+    function: OptionalFunction = None,
+    range: OptionalRange = None,
+    signal: OptionalSignal = None,
+    masses: OptionalMasses = None,
+    sqrts: Sqrts = 13000.0,
+    uncertainty: Sources = [],
+    window: Window = None,
+    toys: Annotated[int, typer.Option(help="Toys for the global p-value; 0 for none.")] = 100,
+    seed: Seed = 0,
+    patch: Patch = None,
+    poi: Poi = None,
+    columns: Columns = None,
+    rebin: Rebin = None,
+    blind: Blind = [],
+    veto: Veto = [],
+    debug: Debug = False,
+) -> None:
+    """Local p-values of a resonance at all masses of a scan, and the global one.
+
+    Example: `trila significance result:dijet.mass --rebin standard --function dijet5 --range 489:2037 --signal gauss:0.07
+    --masses 600:1800:20 -o significance.json`
+    """
+    with reported(debug):
+        from trila.analysis import workspaces as given_workspaces
+
+        if given_workspaces.is_workspace(spectrum):
+            _only_workspace(function=function, range=range, signal=signal, masses=masses)
+            content = given_workspaces.significance(Path(spectrum), output, patch=patch, poi=poi)
+        else:
+            from trila.analysis.fit_inputs import masses as points
+            from trila.analysis.hunts import significance as make
+
+            function, range, signal, masses = _needed(
+                function=function, range=range, signal=signal, masses=masses
+            )
+            outcome = make(
+                _given(spectrum, range, sqrts, columns, rebin, blind, veto), function, signal, points(masses), output,
+                sources=uncertainty, window=window, toys=toys, seed=seed,
+            )  # fmt: skip
+            _notes(outcome.notes)
+            content = outcome.content
+        found = [row for row in content["local"] if row["p_local"] is not None]
+        out.print(f"{len(found)} of {len(content['local'])} masses")
+        if found:
+            top = max(found, key=lambda row: row["z_local"])
+            at = "" if top["mass"] is None else f" at {top['mass']:g} GeV"
+            out.print(f"largest: {top['z_local']:.2f} sigma{at}, local p-value {top['p_local']:.3g}")
+        for one in content["global"]:
+            out.print(
+                f"global p-value, {one['method']}: {one['p_global']:.3g} +- {one['p_global_error']:.1g}"
+            )
+        out.print(f"{output}")
+
+
+def bumphunt(
+    spectrum: Spectrum,
+    function: Function,
+    range: Range,
+    output: Output,
+    toys: Annotated[int, typer.Option(help="Toys for the global p-value, fitted like the data.")] = 1000,
+    seed: Seed = 0,
+    sideband: Annotated[
+        bool, typer.Option("--sideband", help="Fit once more without the bump, in data and toys.")
+    ] = False,
+    sqrts: Sqrts = 13000.0,
+    columns: Columns = None,
+    rebin: Rebin = None,
+    blind: Blind = [],
+    veto: Veto = [],
+    debug: Debug = False,
+) -> None:
+    """The largest bump of a spectrum, of any width, and its global p-value.
+
+    Example: `trila bumphunt result:dijet.mass --rebin standard --function dijet5 --range 489:2037 -o bump.json`
+    """
+    with reported(debug):
+        from trila.analysis import hunts
+
+        outcome = hunts.bumphunt(
+            _given(spectrum, range, sqrts, columns, rebin, blind, veto), function, output, toys=toys, seed=seed,
+            sideband=sideband,
         )  # fmt: skip
         _notes(outcome.notes)
-        _print_limits(outcome.content)
+        content = outcome.content
+        if content["low"] is None:
+            out.print("no window has an excess")
+        else:
+            out.print(
+                f"{content['low']:g} to {content['high']:g} GeV: {content['events']:.0f} events, {content['background']:.1f} "
+                f"expected, local p-value {content['p_local']:.3g}"
+            )
+        low, high = content["p_global_interval"]
+        out.print(f"global p-value {content['p_global']:.3g} ({low:.3g} to {high:.3g}) from {toys} toys")
         out.print(f"{output}")
+
+
+def diagnose(
+    workspace: Annotated[Path, typer.Argument(help="pyhf or HistFactory JSON.")],
+    outdir: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for diagnosis.json and its plots.")
+    ],
+    patch: Patch = None,
+    poi: Poi = None,
+    toys: Annotated[int, typer.Option(help="Toys for the goodness of fit; 0 for none.")] = 0,
+    seed: Seed = 0,
+    style: Style = StyleName.cms,
+    label: Status = "Private work",
+    com: Energy = None,
+    lumi: Luminosity = None,
+    debug: Debug = False,
+) -> None:
+    """Pulls, constraints, impacts, correlations and goodness of fit of a workspace.
+
+    Example: `trila diagnose workspace.json -o diagnosis`
+    """
+    with reported(debug):
+        from trila.analysis.plots_products import draw
+        from trila.analysis.workspaces import diagnose as make
+
+        path, content = make(workspace, outdir, patch=patch, poi=poi, toys=toys, seed=seed)
+        good = content["goodness_of_fit"]
+        p = "" if good["p_value"] is None else f", p-value {good['p_value']:.3g}"
+        out.print(f"goodness of fit: {good['statistic']:.1f} for {good['ndof']} degrees of freedom{p}")
+        table = Table("parameter", "impact up", "impact down")
+        for one in content["impacts"][:_ROWS]:
+            table.add_row(
+                escaped(one["name"]), *("" if one[k] is None else f"{one[k]:+.3g}" for k in ("up", "down"))
+            )
+        out.print(table)
+        paths = draw(path, outdir, style=style.value, label=label, is_data=True, com=com, lumi=lumi)
+        out.print(f"{path}, {len(paths)} plots: {outdir}")
+
+
+def _only_workspace(**options: str | None) -> None:
+    from trila.processors.errors import InputError
+
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise InputError(f"--{given[0]} is for spectra, and a workspace brings its own model; leave it out")
+
+
+def _needed(**options: str | None) -> list[str]:
+    from trila.processors.errors import InputError
+
+    for name, value in options.items():
+        if value is None:
+            raise InputError(
+                f"--{name} is missing; a search in a spectrum needs --function, --range, --signal and --masses"
+            )
+    return [value for value in options.values() if value is not None]
 
 
 #: Rows of a printed table; the file holds them all.

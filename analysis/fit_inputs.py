@@ -14,7 +14,7 @@ from trila.analysis.results import digest, write_json
 from trila.fits.spectrum import Spectrum, masked, select
 from trila.processors.errors import InputError
 
-__all__ = ["FitInput", "interval", "masses", "prepared", "provenance", "write_product"]
+__all__ = ["FitInput", "interval", "masses", "number", "prepared", "provenance", "read_json", "write_product"]
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -88,6 +88,8 @@ def interval(option: str, text: str) -> Interval:
     return low, high
 
 
+#: Bytes of a JSON file.
+_LARGEST = 200_000_000
 #: Of a scan; more are a slip in the step.
 _MOST_MASSES = 100_000
 
@@ -129,6 +131,11 @@ def provenance(command: str, options: dict[str, Any]) -> dict[str, Any]:
     return {**content, "digest": digest(content)}
 
 
+def number(value: float) -> float | None:
+    """A number for JSON: null where there is none."""
+    return float(value) if np.isfinite(value) else None
+
+
 def write_product(path: Path, content: Any) -> None:
     """Write a product, its folder made where missing, under a temporary name first.
 
@@ -160,6 +167,3 @@ def read_json(path: Path) -> Any:
         raise InputError(
             f"{path} is no JSON ({str(error)[:80]}); expected a workspace or product as JSON"
         ) from error
-
-
-_LARGEST = 200_000_000

@@ -1,30 +1,29 @@
 """Upper limits over a scan of masses: `trila limit SPECTRUM`.
 
-The background is fitted alone, to the whole range or in windows; then the likelihood of signal plus background is built for
-all masses at once, with the background linear about its fit. Where that is not valid the mass is done again with the
-function itself. Each limit carries its certificate; one that fails it is null.
+The background is fitted alone (`scans.py`); then the likelihood of signal plus background is built for all masses at once,
+with the background linear about its fit. Where that is not valid the mass is done again with the function itself. Each limit
+carries its certificate; one that fails it is null.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trila.analysis.fit_inputs import FitInput, provenance, write_product
-from trila.analysis.fitting import fitted, notes_on
-from trila.fits.background import BackgroundFit, fit_background
+from trila.analysis.exported_models import write_models
+from trila.analysis.fit_inputs import FitInput, number, provenance, write_product
+from trila.analysis.interpretations import Interpreter, interpreters
+from trila.analysis.scans import part, scan
 from trila.fits.certificates import Certificate, Check, certify
-from trila.fits.functions import resolve
-from trila.fits.limits import Limits, best_fit_error, upper_limits
-from trila.fits.profile import profile
-from trila.fits.search import Form, Search, SignalTemplates, linearity, search, templates
-from trila.fits.signal_systematics import Uncertainty, uncertainties
-from trila.fits.signals import signal
-from trila.fits.windows import merged, sliding
+from trila.fits.dimuon_limits import Bands
+from trila.fits.errors import FitError
+from trila.fits.limits import Limits, upper_limits
+from trila.fits.search import Form, Search, linearity, search
+from trila.fits.toy_limits import toy_limits
 
-__all__ = ["LimitOutcome", "Scan", "limit", "scan"]
+__all__ = ["Choices", "LimitOutcome", "limit", "limit_entry", "limit_rows"]
 
 Array = NDArray[np.float64]
 
@@ -32,20 +31,33 @@ Array = NDArray[np.float64]
 LINEAR = 0.2
 
 
-class Scan(NamedTuple):
-    """Background and signal at all masses of a scan that can be done.
+class Choices(NamedTuple):
+    """How limits are made.
 
     Attributes:
-        fit: of the background, to one window or one for each mass.
-        templates: of the signal.
-        skipped: other masses, with the reason.
-        notes: what a user should know.
+        sources: SOURCE=SIZE of uncertainties.
+        level: of confidence.
+        window: half width of sliding windows in widths of the signal; None for one fit to the whole range.
+        check: which masses Minuit fits again.
+        luminosity: 1/pb, for limits in pb; None for limits in events.
+        toys, seed: toys at each strength of the signal, for limits without asymptotic formulas; 0 for none.
+        coupling: table of predictions, for limits on g_q; needs the luminosity.
+        eps2: limits on the kinetic mixing of a dark photon as well.
+        other: table of the fraction of dimuons that are no virtual photons, for `eps2`.
+        workspaces: folder for the models as HistFactory JSON.
     """
 
-    fit: BackgroundFit
-    templates: SignalTemplates
-    skipped: dict[float, str]
-    notes: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    level: float = 0.95
+    window: float | None = None
+    check: Check = "sample"
+    luminosity: float | None = None
+    toys: int = 0
+    seed: int = 0
+    coupling: Path | None = None
+    eps2: bool = False
+    other: Path | None = None
+    workspaces: Path | None = None
 
 
 class LimitOutcome(NamedTuple):
@@ -53,106 +65,11 @@ class LimitOutcome(NamedTuple):
 
     Attributes:
         content: of LIMITS.json.
-        search: the models, for export.
         notes: what a user should know.
     """
 
     content: list[dict[str, Any]]
-    search: Search
     notes: tuple[str, ...]
-
-
-def scan(
-    given: FitInput, function: str, shape: str, points: Array, *, sources: Sequence[str] = (), window: float | None = None
-) -> Scan:  # fmt: skip
-    """Fit the background and make the signal's templates.
-
-    Args:
-        given: the spectrum.
-        function: of the background.
-        shape: SIGNAL as on the command line.
-        points: masses, GeV.
-        sources: SOURCE=SIZE of uncertainties.
-        window: half width of sliding windows in widths of the signal; None for one fit to the whole range.
-
-    Raises:
-        FitError: as `fit_background`, `signal`, `uncertainties`, `sliding`.
-    """
-    background, peak = resolve(function), signal(shape)
-    known = uncertainties(sources)
-    visible = np.array([not any(low < m < high for low, high in given.blind) for m in points])
-    skipped = {float(m): "blinded" for m in points[~visible]}
-    if window is None:
-        fit = fitted(background, given)
-        notes = notes_on(fit, given)
-        made = templates(peak, points[visible], given.spectrum.edges, _in_events(known))
-    else:
-        spectrum = merged(given.spectrum, peak, points[visible])
-        slices = sliding(
-            spectrum,
-            peak,
-            points[visible],
-            given.sqrt_s,
-            parameters=len(background.parameters),
-            nsigma=window,
-        )
-        fit = fit_background(background, slices.windows)
-        skipped |= {one.mass: one.reason for one in slices.skipped}
-        notes = tuple(f"{len(skipped)} of {points.size} masses are left out" for _ in [0] if skipped)
-        made = templates(
-            peak,
-            slices.masses,
-            spectrum.edges,
-            _in_events(known),
-            first=slices.first,
-            bins=slices.windows.counts.shape[1],
-        )
-        fit, made, failed = _converged(fit, made)
-        skipped |= failed
-    return Scan(fit, _spurious(fit, made, known), skipped, notes)
-
-
-def _in_events(known: Sequence[Uncertainty]) -> list[Uncertainty]:
-    return [one for one in known if one.unit != "sigma"]
-
-
-def _spurious(fit: BackgroundFit, made: SignalTemplates, known: Sequence[Uncertainty]) -> SignalTemplates:
-    """Spurious signals given in units of the statistical error, in events."""
-    relative = [one for one in known if one.unit == "sigma"]
-    if not relative:
-        return made
-    bare = search(fit, made._replace(up={}, down={}, norms={}, spurious={}))
-    error = best_fit_error(bare.model, profile(bare.model))[1] * bare.unit
-    return made._replace(spurious=made.spurious | {one.name: one.size * error for one in relative})
-
-
-def _converged(
-    fit: BackgroundFit, made: SignalTemplates
-) -> tuple[BackgroundFit, SignalTemplates, dict[float, str]]:
-    """Windows whose fit converged; the others with the reason."""
-    good = fit.good
-    failed = {
-        float(m): f"the fit of {fit.function.name} in its window did not converge" for m in made.masses[~good]
-    }
-    if not failed:
-        return fit, made, failed
-    return (*_part(fit, made, np.flatnonzero(good)), failed)
-
-
-def _part(
-    fit: BackgroundFit, made: SignalTemplates, index: NDArray[np.int64]
-) -> tuple[BackgroundFit, SignalTemplates]:
-    """Some masses of a scan."""
-    part = made._replace(
-        masses=made.masses[index], nominal=made.nominal[index], up={n: x[index] for n, x in made.up.items()},
-        down={n: x[index] for n, x in made.down.items()}, spurious={n: x[index] for n, x in made.spurious.items()},
-    )  # fmt: skip
-    if len(fit.windows.edges) > 1:
-        windows = fit.windows._replace(
-            **{n: getattr(fit.windows, n)[index] for n in ("edges", "counts", "weight")}
-        )
-        fit = fit._replace(windows=windows, **{n: getattr(fit, n)[index] for n in BackgroundFit._fields[2:]})
-    return fit, part
 
 
 class _Row(NamedTuple):
@@ -167,56 +84,138 @@ class _Row(NamedTuple):
 
 
 def limit(
-    given: FitInput, function: str, shape: str, points: Array, output: Path, *, sources: Sequence[str] = (),
-    level: float = 0.95, window: float | None = None, check: Check = "sample", luminosity: float | None = None,
+    given: FitInput, function: str, shape: str, points: Array, output: Path, choices: Choices, *,
+    progress: Callable[[str, int], Callable[[int], None]],
 ) -> LimitOutcome:  # fmt: skip
     """Limits on the yield of a signal, or on its cross section times branching fraction times acceptance.
 
     Args:
-        level: of confidence.
-        check: which masses Minuit fits again.
-        luminosity: 1/pb, for limits in pb; None for limits in events.
-        others: as `scan`.
+        given: the spectrum.
+        function: of the background.
+        shape: SIGNAL as on the command line.
+        points: masses, GeV.
+        output: LIMITS.json.
+        choices: all else.
+        progress: shows long work.
 
     Raises:
-        FitError, InputError: as `scan`, and a file that cannot be written.
+        FitError, InputError: as `scan`, choices that do not fit together, and a file that cannot be written.
     """
-    ready = scan(given, function, shape, points, sources=sources, window=window)
+    per, unit = _unit(choices)
+    ready = scan(given, function, shape, points, sources=choices.sources, window=choices.window)
+    interpret = interpreters(choices.coupling, ready.fit if choices.eps2 else None, choices.other)
     found = search(ready.fit, ready.templates)
-    rows = limit_rows(found, level=level, check=check)
-    per, unit = (1.0, "events") if luminosity is None else (1 / luminosity, "pb")
-    options = {
-        **given.asked, "function": function, "signal": shape, "uncertainties": list(sources), "level": level,
-        "window": window, "check": check, "luminosity": luminosity,
-    }  # fmt: skip
+    rows, limits = limit_rows(found, level=choices.level, check=choices.check)
+    notes = ready.notes
+    if choices.toys:
+        rows, failed = _by_toys(found, rows, choices, progress("toys", found.unit.size))
+        notes += tuple(f"{failed} toys failed; they count as excluded by chance" for _ in [0] if failed)
+    if choices.workspaces is not None:
+        notes += write_models(choices.workspaces, found, limits, name="mass")
+    options = given.asked | {"function": function, "signal": shape} | _recorded(choices)
     made = provenance("limit", options)["digest"]
+    masses = ready.templates.masses
     content = [
-        _entry(float(mass), row, per, unit, level, made)
-        for mass, row in zip(ready.templates.masses, rows, strict=True)
-    ]
-    content += [_missing(mass, reason, unit, level, made) for mass, reason in ready.skipped.items()]
+        limit_entry(
+            float(mass), row.observed * per, row.expected * per, row.best_fit * per, row.sigma * per, row.certificate,
+            unit=unit, level=choices.level, form=row.form, inputs=made,
+        )
+        | more
+        for mass, row, more in zip(masses, rows, _interpreted(interpret, masses, rows, per), strict=True)
+    ]  # fmt: skip
+    content += [_missing(mass, reason, unit, choices.level, made) for mass, reason in ready.skipped.items()]
     content.sort(key=lambda entry: entry["mass"])
     write_product(output, content)
-    failed = [entry["mass"] for entry in content if not entry["certificate"]["passed"]]
-    notes = ready.notes + tuple(
-        f"no certified limit at {len(failed)} of {len(content)} masses" for _ in failed[:1]
-    )
-    return LimitOutcome(content, found, notes)
+    failed_masses = [entry["mass"] for entry in content if not entry["certificate"]["passed"]]
+    if failed_masses:
+        notes += (f"no certified limit at {len(failed_masses)} of {len(content)} masses",)
+    return LimitOutcome(content, notes)
 
 
-def limit_rows(found: Search, *, level: float = 0.95, check: Check = "sample") -> list[_Row]:
-    """Limits of a search in events; masses where the linear background is not valid are done with the function itself."""
-    rows, valid = _rows(found, level, check)
+def _unit(choices: Choices) -> tuple[float, str]:
+    """Factor from events, and its unit.
+
+    Raises:
+        FitError: a luminosity not above 0, or none where one is needed.
+    """
+    if choices.luminosity is None:
+        if choices.coupling is not None:
+            raise FitError(
+                "--coupling turns cross sections into couplings and needs --lumi, the luminosity in 1/pb"
+            )
+        return 1.0, "events"
+    if not choices.luminosity > 0:
+        raise FitError(f"--lumi {choices.luminosity:g}, expected 1/pb above 0")
+    return 1 / choices.luminosity, "pb"
+
+
+def _recorded(choices: Choices) -> dict[str, Any]:
+    return {
+        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        for name, value in choices._asdict().items()
+        if name != "workspaces"
+    }
+
+
+def _interpreted(
+    interpret: dict[str, Interpreter], masses: Array, rows: list[_Row], per: float
+) -> list[dict[str, Any]]:
+    """Limits on couplings at each mass, where the limit itself is certified."""
+    passed = np.array([row.certificate.passed for row in rows])
+    # what is not certified is left out below; any number above 0 will do here
+    observed = np.where(passed, [row.observed for row in rows], 1.0)
+    expected = np.where(passed[:, None], [row.expected for row in rows], 1.0)
+    found = {name: one(Bands(masses, observed, expected), per) for name, one in interpret.items()}
+    return [
+        {
+            name: {"observed": number(b.observed[i]), "expected": [number(x) for x in b.expected[i]]}
+            for name, b in found.items()
+            if good
+        }
+        for i, good in enumerate(passed)
+    ]
+
+
+def _by_toys(
+    found: Search, rows: list[_Row], choices: Choices, advance: Callable[[int], None]
+) -> tuple[list[_Row], int]:
+    """Rows with limits by toys; each keeps the certificate of its fits."""
+    made = toy_limits(found.model, toys=choices.toys, seed=choices.seed, level=choices.level)
+    advance(found.unit.size)
+    changed = []
+    for index, row in enumerate(rows):
+        scale = found.unit[index]
+        certificate = row.certificate
+        if not made.verified[index].all():
+            why = (*certificate.reasons, "toys do not bracket the limit: more are needed")
+            certificate = certificate._replace(passed=False, reasons=why)
+        changed.append(
+            row._replace(
+                observed=float(made.observed[index] * scale),
+                expected=made.expected[index] * scale,
+                certificate=certificate,
+            )
+        )
+    return changed, int(made.failed.sum())
+
+
+def limit_rows(found: Search, *, level: float = 0.95, check: Check = "sample") -> tuple[list[_Row], Limits]:
+    """Limits of a search in events; masses where the linear background is not valid are done with the function itself.
+
+    Returns:
+        One row for each mass, and the limits of the search as it was given, in its own units.
+    """
+    rows, valid, limits = _rows(found, level, check)
     again = np.flatnonzero(~valid)
     if again.size and found.form == "linear":
-        exact = search(*_part(found.fit, found.templates, again), form="exact")
+        exact = search(*part(found.fit, found.templates, again), form="exact")
         for index, row in zip(again, _rows(exact, level, check)[0], strict=True):
             rows[index] = row
-    return rows
+    return rows, limits
 
 
-def _rows(found: Search, level: float, check: Check) -> tuple[list[_Row], NDArray[np.bool_]]:
-    limits: Limits = upper_limits(found.model, level=level)
+def _rows(found: Search, level: float, check: Check) -> tuple[list[_Row], NDArray[np.bool_], Limits]:
+    limits = upper_limits(found.model, level=level)
     certificates = certify(found.model, limits, check=check)
     which = limits.profile.which
     departure = [
@@ -232,38 +231,32 @@ def _rows(found: Search, level: float, check: Check) -> tuple[list[_Row], NDArra
             certificates, strict=True,
         )
     ]  # fmt: skip
-    return rows, valid
+    return rows, valid, limits
 
 
-def _entry(mass: float, row: _Row, per: float, unit: str, level: float, made: str) -> dict[str, Any]:
-    passed = row.certificate.passed
+def limit_entry(
+    mass: float | None, observed: float, expected: Array, best_fit: float, sigma: float, certificate: Certificate, *,
+    unit: str, level: float, form: str, inputs: str,
+) -> dict[str, Any]:  # fmt: skip
+    """One entry of LIMITS.json: no limit without its certificate."""
     return {
         "mass": mass,
-        "observed": float(row.observed) * per if passed else None,
-        "expected": (row.expected * per).tolist() if passed else None,
-        "best_fit": _number(row.best_fit * per),
-        "sigma": _number(row.sigma * per),
+        "observed": float(observed) if certificate.passed else None,
+        "expected": expected.tolist() if certificate.passed else None,
+        "best_fit": number(best_fit),
+        "sigma": number(sigma),
         "unit": unit,
         "level": level,
         "certificate": {
-            "passed": passed, "reasons": list(row.certificate.reasons), "distance": _number(row.certificate.distance),
-            "minuit": row.certificate.minuit, "form": row.form, "inputs": made,
+            "passed": certificate.passed, "reasons": list(certificate.reasons), "distance": number(certificate.distance),
+            "minuit": certificate.minuit, "form": form, "inputs": inputs,
         },
     }  # fmt: skip
 
 
-def _missing(mass: float, reason: str, unit: str, level: float, made: str) -> dict[str, Any]:
-    certificate = {
-        "passed": False,
-        "reasons": [reason],
-        "distance": None,
-        "minuit": None,
-        "form": None,
-        "inputs": made,
-    }
-    nothing = dict.fromkeys(("observed", "expected", "best_fit", "sigma"))
-    return {"mass": mass, **nothing, "unit": unit, "level": level, "certificate": certificate}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _missing(mass: float, reason: str, unit: str, level: float, inputs: str) -> dict[str, Any]:
+    nothing = Certificate(False, (reason,), np.nan, None)
+    nan = np.full(5, np.nan)
+    return limit_entry(
+        mass, np.nan, nan, np.nan, np.nan, nothing, unit=unit, level=level, form="", inputs=inputs
+    )

@@ -1,0 +1,43 @@
+"""The models behind limits as files of pyhf: one background with a patch for each mass, or a workspace for each."""
+
+from pathlib import Path
+
+import numpy as np
+
+from trila.analysis.fit_inputs import write_product
+from trila.fits.limits import Limits
+from trila.fits.linear_basis import background_workspace, patch_set, workspace
+from trila.fits.search import Search
+
+__all__ = ["write_models"]
+
+
+def write_models(folder: Path, found: Search, limits: Limits, *, name: str) -> tuple[str, ...]:
+    """Write a linear search as HistFactory JSON.
+
+    With one background for all masses: `background.json` and `signals.json`, a patch set. With windows: `NAME_MASS.json`
+    for each mass.
+
+    Args:
+        folder: made if missing.
+        found: in linear form.
+        limits: of its masses, in units of its parameter of interest.
+        name: of the channel.
+
+    Returns:
+        What the user should know.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    masses = found.templates.masses
+    usable = np.isfinite(np.column_stack([limits.observed, limits.expected])).all(axis=1)
+    notes = [f"no workspace at {m:g} GeV, where there is no limit" for m in masses[~usable]]
+    if len(found.fit.windows.edges) == 1:
+        write_product(folder / "background.json", background_workspace(found, limits, name=name))
+        write_product(folder / "signals.json", patch_set(found, limits, name=name))
+    else:
+        for index in np.flatnonzero(usable):
+            path = folder / f"{name}_{masses[index]:g}.json"
+            write_product(path, workspace(found, int(index), limits, name=name))
+    return tuple(notes[:3])
