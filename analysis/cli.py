@@ -243,22 +243,48 @@ def _print_result(outcome: Any) -> None:
 
 @app.command()
 def plot(
-    result: Annotated[Path, typer.Argument(help="RESULT of `trila run`.")],
+    product: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RESULT|FILE.json", help="RESULT of `trila run`, or what a fit or search left."
+        ),
+    ],
     outdir: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the plots.")],
+    overlay: Annotated[
+        list[str],
+        typer.Option(metavar="FILE[:COLUMN]", help="Published limits to draw over limits; repeatable."),
+    ] = [],
+    theory: Annotated[
+        Path | None, typer.Option(metavar="TABLE.csv", help="Predictions mass,g,sigma to draw over limits.")
+    ] = None,
+    log_x: Annotated[
+        bool | None, typer.Option("--log-x/--lin-x", help="Mass axis of fits and searches.")
+    ] = None,
+    simulation: Annotated[
+        bool, typer.Option("--simulation", help="Label a fit or search as of simulation.")
+    ] = False,
     style: Style = StyleName.cms,
     label: Status = "Private work",
     com: Energy = None,
     lumi: Luminosity = None,
     debug: Debug = False,
 ) -> None:
-    """Every plot that a result allows, as PNG and PDF.
+    """Every plot that a result, a fit or a search allows, as PNG and PDF.
 
-    Example: `trila plot result -o plots --style cms`
+    Example: `trila plot result -o plots --style cms`, `trila plot limits.json -o plots`
     """
     with reported(debug):
-        from trila.analysis import steps
+        if product.is_file():
+            from trila.analysis.plots_products import draw
 
-        paths = steps.plot(result, outdir, style=style.value, label=label, com=com, lumi=lumi)
+            paths = draw(
+                product, outdir, style=style.value, label=label, is_data=not simulation, com=com, lumi=lumi, log_x=log_x,
+                overlays=overlay, theory=theory,
+            )  # fmt: skip
+        else:
+            from trila.analysis import steps
+
+            paths = steps.plot(product, outdir, style=style.value, label=label, com=com, lumi=lumi)
     out.print(f"{len(paths)} files: {outdir}")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def interpreters(
 
 def _fractions(path: Path) -> FractionTable:
     try:
-        table = np.genfromtxt(
+        table: Any = np.genfromtxt(
             path, delimiter=",", names=True, comments="#", dtype=np.float64, max_rows=100_000
         )
         mass, fraction = (np.atleast_1d(np.asarray(table[name])) for name in ("mass", "fraction"))

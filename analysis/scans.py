@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from trila.analysis.fit_inputs import FitInput
 from trila.analysis.fitting import fitted, notes_on
-from trila.fits.background import BackgroundFit, fit_background
+from trila.fits.background import BackgroundFit, fit_background, of_windows
 from trila.fits.functions import resolve
 from trila.fits.limits import best_fit_error
 from trila.fits.profile import profile
@@ -124,8 +124,5 @@ def part(
         down={n: x[index] for n, x in made.down.items()}, spurious={n: x[index] for n, x in made.spurious.items()},
     )  # fmt: skip
     if len(fit.windows.edges) > 1:
-        windows = fit.windows._replace(
-            **{n: getattr(fit.windows, n)[index] for n in ("edges", "counts", "weight")}
-        )
-        fit = fit._replace(windows=windows, **{n: getattr(fit, n)[index] for n in BackgroundFit._fields[2:]})
+        fit = of_windows(fit, index)
     return fit, chosen

@@ -41,6 +41,7 @@ __all__ = [
     "expanded_about",
     "fit_background",
     "nodes_and_domains",
+    "of_windows",
     "predicted",
     "whole",
 ]
@@ -200,10 +201,8 @@ def _starts(function: SpectrumFunction, windows: Windows) -> Array:
 def _better(one: BackgroundFit, other: BackgroundFit) -> BackgroundFit:
     """The better of two fits, window by window."""
     take = other.good & (~one.good | (other.deviance < one.deviance - 1e-6))
-    fields = {
-        name: _taken(take, getattr(other, name), getattr(one, name)) for name in BackgroundFit._fields[2:]
-    }
-    return one._replace(**fields)
+    arrays = [_taken(take, theirs, ours) for theirs, ours in zip(other[2:], one[2:], strict=True)]
+    return BackgroundFit._make([one.function, one.windows, *arrays])
 
 
 def _fit(function: SpectrumFunction, windows: Windows, start: Array) -> BackgroundFit:
@@ -242,7 +241,7 @@ def _scored(function: SpectrumFunction, windows: Windows, start: Array) -> tuple
     return point, now, distance
 
 
-def _taken(which: NDArray[np.bool_], new: Array, old: Array) -> Array:
+def _taken(which: NDArray[np.bool_], new: Any, old: Any) -> Any:
     return np.where(which.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
@@ -292,6 +291,13 @@ def background_model(function: SpectrumFunction, windows: Windows, centre: Array
     )  # fmt: skip
 
 
+def of_windows(fit: BackgroundFit, which: NDArray[np.int64]) -> BackgroundFit:
+    """The fits of some windows, in any order and as often as wanted."""
+    edges, counts, weight, sqrt_s = fit.windows
+    windows = Windows(edges[which], counts[which], weight[which], sqrt_s)
+    return BackgroundFit._make([fit.function, windows, *(x[which] for x in fit[2:])])
+
+
 def expanded_about(fit: BackgroundFit, which: NDArray[np.int64], points: Array) -> BackgroundFit:
     """Fits with another origin: prediction, Jacobian and whitening are those at other points than the minimum.
 
@@ -303,10 +309,7 @@ def expanded_about(fit: BackgroundFit, which: NDArray[np.int64], points: Array) 
     Returns:
         Of N windows; what is not an expansion (values, covariance, deviance) is that of the minimum still.
     """
-    chosen = fit._replace(
-        windows=Windows(*(x[which] for x in fit.windows[:3]), fit.windows.sqrt_s),
-        **{name: getattr(fit, name)[which] for name in BackgroundFit._fields[2:]},
-    )
+    chosen = of_windows(fit, which)
     origin = chosen.point + np.einsum("nij,nj->ni", chosen.transform, points)
     there = _expand(fit.function, chosen.windows, origin)
     return chosen._replace(
