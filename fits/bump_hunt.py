@@ -123,11 +123,6 @@ def bump_hunt(fit: BackgroundFit, *, toys: int = 10_000, seed: Seed = 0, sideban
         FitError: a fit of several windows or one that failed, too few bins, or no toy.
     """
     drawn = background_toys(fit, toys, seed)
-    if not fit.good[0]:
-        raise FitError(
-            f"the fit of {fit.function.name} did not converge, expected one to hunt bumps over; choose another function "
-            "or range"
-        )
     weight = fit.windows.weight[0]
     used, free = int(np.sum(weight > 0)), len(fit.function.parameters)
     if sideband and used - used // 2 <= free:
@@ -135,28 +130,27 @@ def bump_hunt(fit: BackgroundFit, *, toys: int = 10_000, seed: Seed = 0, sideban
             f"{used - used // 2} bins are left beside the widest window for the {free} parameters of {fit.function.name}, "
             f"expected at least {free + 1}; take finer bins, or no side-bands"
         )
-    data, background, bumps, good = _hunt(fit, fit.windows.counts, sideband=sideband)
+    # the data are the first of the spectra, which are all treated alike
+    background, bumps, good = _hunt(fit, np.concatenate([fit.windows.counts, drawn]), sideband=sideband)
     if not good[0]:
         raise FitError(
-            f"the fit of {fit.function.name} to the side-bands did not converge; hunt without side-bands"
+            f"the fit of {fit.function.name} to the side-bands did not converge, expected a background to hunt bumps over; hunt "
+            "without side-bands"
         )
-    _, _, chance, sound = _hunt(fit, drawn, sideband=sideband)
-    statistics = np.where(sound, chance.statistic, np.inf)
+    statistics = np.where(good, bumps.statistic, np.inf)[1:]
     observed = float(bumps.statistic[0])
     window = slice(int(bumps.first[0]), int(bumps.last[0]))
     edges = fit.windows.edges[0]
     nowhere = window.start == window.stop
     return BumpHunt(
         float("nan") if nowhere else float(edges[window.start]), float("nan") if nowhere else float(edges[window.stop]),
-        float(data[0, window].sum()), float(background[0, window].sum()), float(np.exp(-observed)), observed,
-        p_value(observed, statistics, sound), bumps.windows, statistics,
+        float(fit.windows.counts[0, window].sum()), float(background[0, window].sum()), float(np.exp(-observed)), observed,
+        p_value(observed, statistics, good[1:]), bumps.windows, statistics,
     )  # fmt: skip
 
 
-def _hunt(
-    fit: BackgroundFit, counts: Array, *, sideband: bool
-) -> tuple[Array, Array, Bumps, NDArray[np.bool_]]:
-    """Counts, background and largest bumps of T spectra, and which fits converged."""
+def _hunt(fit: BackgroundFit, counts: Array, *, sideband: bool) -> tuple[Array, Bumps, NDArray[np.bool_]]:
+    """Background and largest bumps of T spectra, and which fits converged."""
     weight = fit.windows.weight[0]
     found = refit(fit, counts)
     bumps = largest_bumps(counts, found.prediction, weight)
@@ -167,7 +161,7 @@ def _hunt(
         found = refit(fit, counts, hidden=hidden)
         bumps = largest_bumps(counts, found.prediction, weight)
         good = good & found.good
-    return counts, found.prediction, bumps, good
+    return found.prediction, bumps, good
 
 
 def _sums(values: NDArray[np.generic]) -> Array:
@@ -177,13 +171,15 @@ def _sums(values: NDArray[np.generic]) -> Array:
 
 def _surprise(events: Array, expected: Array) -> Array:
     """-ln P(≥ events | expected), the regularised lower incomplete gamma function; 0 without excess."""
+    # picked out by index: SciPy 1.17 writes past the arrays when its functions get `where` and `out`
     excess = (events > expected) & (expected > 0)
-    p = np.ones(events.shape)
-    special.gammainc(events, expected, out=p, where=excess)
-    surprise = -np.log(np.maximum(p, _SMALL))
+    d, b = events[excess], expected[excess]
+    p = special.gammainc(d, b)
+    logarithm = -np.log(np.maximum(p, _SMALL))
     tiny = p < _SMALL
-    if tiny.any():
-        # the terms beyond D fall by B/(D + 1) or faster
-        d, b = events[tiny], expected[tiny]
-        surprise[tiny] = special.gammaln(d + 1) + b - d * np.log(b) + np.log1p(-b / (d + 1))
+    d, b = d[tiny], b[tiny]
+    # the terms beyond D fall by B/(D + 1) or faster
+    logarithm[tiny] = special.gammaln(d + 1) + b - d * np.log(b) + np.log1p(-b / (d + 1))
+    surprise = np.zeros(events.shape)
+    surprise[excess] = logarithm
     return surprise

@@ -7,7 +7,8 @@ Where no function is known to be right, several are tried, and the likelihood is
 with the deviance D_i of function i, minimised over its n_i parameters, and a penalty c for each of them: 1 makes functions with
 different numbers of parameters compare as their p-values do, 2 is Akaike's criterion (Dauncey, Kenzie, Wardle, Davies,
 arXiv:1408.6865). Limits and significances follow from D(μ) as from any profile likelihood; they are weaker than those of one
-function, as the data may choose another one for another μ.
+function, as the data may choose another one for another μ. Expected limits are those of the function that
+is best without signal: the spread and bias that come from choosing wrong functions are not in their bands.
 
 | you have | use |
 | --- | --- |

@@ -1,8 +1,8 @@
 """The parts of a search that its HistFactory models share: signal, observation, and bounds.
 
-A model counts w·n events in a bin with n: w is the weight of the bin in the deviance, 1 for event counts and count/variance for
-sums of weights, whose likelihood is then that of scaled Poisson counts (G. Bohm and G. Zech, arXiv:1309.1287). Bins that a fit may not look at
-(weight 0) are left out.
+A model counts w·n events in a bin with n: w is the weight of the bin in the deviance, 1 for event counts and
+count/variance for sums of weights, whose likelihood is then that of scaled Poisson counts (G. Bohm and G. Zech,
+arXiv:1309.1287). Bins that a fit may not look at (weight 0) are left out.
 
 | parameter | is |
 | --- | --- |
@@ -80,7 +80,7 @@ def highest(limits: Limits) -> Array:
 
     NaN where a limit was not found.
     """
-    return _MARGIN * np.maximum(limits.expected.max(axis=1), limits.observed)
+    return np.asarray(_MARGIN * np.maximum(limits.expected.max(axis=1), limits.observed))
 
 
 def background_bound(found: Search, limits: Limits) -> float:

@@ -7,10 +7,11 @@
 | one workspace of several channels (categories) | `combined` |
 | to know whether the linear form will do, or another expansion | `validity`, `relinearised` of `linear_validity.py` |
 
-The expansion of the background about its fit, B + Σ_k z_k D_k, is a sample B without uncertainties and a sample for each D_k,
-whose normalisation z_k is free (`normfactor` from 0). Its rates have both signs, which HistFactory's schema allows. Nothing constrains the z_k but the data: a
-constraint from the fit of the same data would use these twice. The rates are whitened (each z_k has an error of one, and they are
-uncorrelated), so that minimisers converge with their default settings; without, pyhf's fits of 10⁸ events do not.
+The expansion of the background about its fit, B + Σ_k z_k D_k, is a sample B without uncertainties and a sample for each
+D_k, whose normalisation z_k is free (`normfactor` from 0). Its rates have both signs, which HistFactory's schema allows.
+Nothing constrains the z_k but the data: a constraint from the fit of the same data would use these twice. The z_k are
+whitened (each has an error of one, and they are uncorrelated), so that minimisers converge with their default settings;
+without, pyhf's fits of 10⁸ events do not. At extreme z the rates may be negative: no bound of one parameter forbids that.
 """
 
 import re
@@ -59,8 +60,8 @@ def background_workspace(found: Search, limits: Limits, *, name: str) -> Workspa
     """The background alone, to which each patch of `patch_set` adds a signal; arguments and errors as there."""
     if len(found.fit.windows.edges) > 1:
         raise FitError(
-            f"{len(found.fit.windows.edges)} windows have backgrounds of their own, expected one for all masses; write a workspace "
-            "for each mass instead of patches"
+            f"{len(found.fit.windows.edges)} windows have backgrounds of their own, expected one for all masses; write a "
+            "workspace for each mass instead of patches"
         )
     return _background(found, 0, limits, name)
 
@@ -68,7 +69,8 @@ def background_workspace(found: Search, limits: Limits, *, name: str) -> Workspa
 def patch_set(found: Search, limits: Limits, *, name: str, record: str = "ins0000000") -> dict[str, Any]:
     """pyhf's patch set: a signal for each mass that has limits; with one, the background is the `workspace` of its mass.
 
-    A patch is named NAME_MASS (a point in the mass is a p), and carries its mass in GeV and the events of a parameter of interest of 1.
+    A patch is named NAME_MASS (a point in the mass is a p), and carries its mass in GeV and the events of a parameter of
+    interest of 1.
 
     Args:
         found: in linear form, with one window for all masses.

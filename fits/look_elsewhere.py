@@ -115,18 +115,13 @@ def gross_vitells(
         level: c₀. A low one is crossed often, which makes the error small; one near 0 is crossed between two masses unseen.
 
     Raises:
-        FitError: fewer than 20 toys, masses that do not increase or are further apart than half a width, a level that is not
-            positive, or a largest q_0 that is below the level.
+        FitError: fewer than 20 toys, masses that do not increase or are further apart than half a width, or a level that is
+            not positive.
     """
     _check_step(np.asarray(masses, np.float64), np.asarray(widths, np.float64))
     if not level > 0:
         raise FitError(
             f"crossings are counted at q0 = {level:g}, expected a level above 0; 0.5 to 1 are usual"
-        )
-    if not largest >= level:
-        raise FitError(
-            f"the largest q0 is {largest:g}, expected at least the level {level:g} of the crossings; there is no excess "
-            "whose global significance could be asked for"
         )
     good = np.all(np.isfinite(q0), axis=1)
     number = int(good.sum())

@@ -27,8 +27,8 @@ def pyhf_backend(
     """Set pyhf's backend, in double precision, and its optimiser; restore both on the way out.
 
     SciPy's optimiser without the gradients of JAX reports success at 10⁸ events where it has found no minimum: use
-    Minuit with NumPy. pyhf switches JAX to 64 bits for the whole process when its JAX backend is first loaded; that stays so, as later uses
-    of pyhf rely on it.
+    Minuit with NumPy. pyhf switches JAX to 64 bits for the whole process when its JAX backend is first loaded; that stays
+    so, as later uses of pyhf rely on it.
 
     Args:
         name: of the backend.

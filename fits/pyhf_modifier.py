@@ -1,16 +1,17 @@
 """A search as a pyhf model with the function itself: a modifier of our own for pyhf.
 
-What `linear_basis.py` writes is HistFactory, and linear in the parameters of the background. Here a sample has a modifier of the
-type `trila_function`, which multiplies the fitted background by F(z)/F(0), with F the function integrated over each bin and z its whitened
-parameters. Such a model is computed by pyhf alone, with NumPy or JAX, but no other program knows the modifier:
+What `linear_basis.py` writes is HistFactory, and linear in the parameters of the background. Here a sample has a
+modifier of the type `trila_function`, which multiplies the fitted background by F(z)/F(0), with F the function integrated
+over each bin and z its whitened parameters. Such a model is computed by pyhf alone, with NumPy or JAX, but no other
+program knows the modifier:
 
     with pyhf_backend("numpy", "minuit"):
         model, data = exact_model(found, 0, limits, name="dijet")
         pyhf.infer.mle.fit(data, model)
 
-Models of your own take it by `pyhf.Model(spec, modifier_set=modifier_set(), validate=False, poi_name="mu")`. The data of the modifier
-are plain numbers: `function`, `edges` (pairs), `scale` (of each bin), `domain`, `centre` and `transform`, with the meanings that they
-have in `likelihood.FunctionTerm`.
+Models of your own take it by `pyhf.Model(spec, modifier_set=modifier_set(), validate=False, poi_name="mu")`. The data of
+the modifier are a function's name and plain numbers: `edges` (pairs), `scale` (of each bin), `domain`, `centre` and
+`transform`, the last three with the meanings that they have in `likelihood.FunctionTerm`.
 """
 
 from typing import Any, NamedTuple

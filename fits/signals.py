@@ -67,15 +67,15 @@ class Signal(Protocol):
     """What all shapes can do."""
 
     def fractions(
-        self, masses: ArrayLike, edges: ArrayLike, *, scale: float = 1.0, resolution: float = 1.0
+        self, masses: ArrayLike, edges: ArrayLike, *, scale: ArrayLike = 1.0, resolution: ArrayLike = 1.0
     ) -> Array:
         """Fraction of the signal events in each bin, for each mass.
 
         Args:
             masses: of the resonance, above 0, GeV, shape (M,).
             edges: ascending bin edges, GeV, shape (bins + 1,); the outer ones may be infinite.
-            scale: factor on the measured mass of each event.
-            resolution: factor on its distance from the peak.
+            scale: factor on the measured mass of each event, shape () or (M,).
+            resolution: factor on its distance from the peak, shape () or (M,).
 
         Returns:
             Shape (M, bins). Not normalised to the bins: the sum is 1 only where they hold all events.
@@ -106,11 +106,11 @@ class Gaussian:
             )
 
     def fractions(
-        self, masses: ArrayLike, edges: ArrayLike, *, scale: float = 1.0, resolution: float = 1.0
+        self, masses: ArrayLike, edges: ArrayLike, *, scale: ArrayLike = 1.0, resolution: ArrayLike = 1.0
     ) -> Array:
         """See `Signal`."""
-        _, ratio = _ratios(masses, edges, scale, resolution)
-        return _gaussian_contents((ratio - 1) / (self.relative_width * resolution))
+        _, ratio, stretch = _ratios(masses, edges, scale, resolution)
+        return _gaussian_contents((ratio - 1) / (self.relative_width * stretch))
 
     def width(self, masses: ArrayLike) -> Array:
         """See `Signal`."""
@@ -140,11 +140,11 @@ class Resolution:
             )
 
     def fractions(
-        self, masses: ArrayLike, edges: ArrayLike, *, scale: float = 1.0, resolution: float = 1.0
+        self, masses: ArrayLike, edges: ArrayLike, *, scale: ArrayLike = 1.0, resolution: ArrayLike = 1.0
     ) -> Array:
         """See `Signal`."""
-        mass, ratio = _ratios(masses, edges, scale, resolution)
-        return _gaussian_contents((ratio - 1) / (self._relative(mass)[:, np.newaxis] * resolution))
+        mass, ratio, stretch = _ratios(masses, edges, scale, resolution)
+        return _gaussian_contents((ratio - 1) / (self._relative(mass)[:, np.newaxis] * stretch))
 
     def width(self, masses: ArrayLike) -> Array:
         """See `Signal`."""
@@ -159,12 +159,12 @@ class DoubleCrystalBall(CrystalBallParameters):
     """A double-sided Crystal Ball; `resolution` stretches its tails together with its core."""
 
     def fractions(
-        self, masses: ArrayLike, edges: ArrayLike, *, scale: float = 1.0, resolution: float = 1.0
+        self, masses: ArrayLike, edges: ArrayLike, *, scale: ArrayLike = 1.0, resolution: ArrayLike = 1.0
     ) -> Array:
         """See `Signal`."""
-        mass, ratio = _ratios(masses, edges, scale, resolution)
+        mass, ratio, stretch = _ratios(masses, edges, scale, resolution)
         mean, sigma, *tails = self.at(mass)[:, :, np.newaxis]
-        position = (ratio - 1 - mean) / (sigma * resolution)
+        position = (ratio - 1 - mean) / (sigma * stretch)
         return _contents(position, tail_probability(position, *tails))
 
     def width(self, masses: ArrayLike) -> Array:
@@ -253,12 +253,12 @@ class Template(_Strict):
         return self
 
     def fractions(
-        self, masses: ArrayLike, edges: ArrayLike, *, scale: float = 1.0, resolution: float = 1.0
+        self, masses: ArrayLike, edges: ArrayLike, *, scale: ArrayLike = 1.0, resolution: ArrayLike = 1.0
     ) -> Array:
         """See `Signal`; masses between the first and the last template."""
-        mass, ratio = _ratios(masses, edges, scale, resolution)
+        mass, ratio, stretch = _ratios(masses, edges, scale, resolution)
         centre = self._core(mass)[0][:, np.newaxis]
-        before_smearing = centre + (ratio - centre) / resolution
+        before_smearing = centre + (ratio - centre) / stretch
         knots = self._mixed(mass, self._quantiles.ratio)
         return _gaussian_contents(_interpolate_rows(before_smearing, knots, self._quantiles.deviate))
 
@@ -363,19 +363,32 @@ def _checked_masses(masses: ArrayLike) -> Array:
     return values
 
 
-def _ratios(masses: ArrayLike, edges: ArrayLike, scale: float, resolution: float) -> tuple[Array, Array]:
-    """Masses, shape (M,), and edges over the masses of the peaks, shape (M, bins + 1); all arguments checked."""
+def _ratios(
+    masses: ArrayLike, edges: ArrayLike, scale: ArrayLike, resolution: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """Masses, shape (M,), edges over the peaks' masses, (M, bins + 1), and factors on widths, (M, 1), all checked."""
     mass, boundaries = _checked_masses(masses), np.asarray(edges, dtype=np.float64)
     if boundaries.ndim != 1 or boundaries.size < 2 or not np.all(boundaries[1:] > boundaries[:-1]):
         raise FitError(
             f"bin edges of shape {boundaries.shape}, expected at least two increasing values; sort them."
         )
-    for name, factor in (("scale", scale), ("resolution", resolution)):
-        if not 0 < factor < np.inf:
-            raise FitError(
-                f"{name} factor {factor:g} on a signal, expected a number above 0; 1 changes nothing."
-            )
-    return mass, boundaries / (mass * scale)[:, np.newaxis]
+    moved, stretch = _factor("scale", scale, mass), _factor("resolution", resolution, mass)
+    return mass, boundaries / (mass * moved)[:, np.newaxis], stretch[:, np.newaxis]
+
+
+def _factor(name: str, factor: ArrayLike, mass: Array) -> Array:
+    """A factor for each mass, shape (M,)."""
+    values = np.asarray(factor, dtype=np.float64)
+    if values.shape not in ((), mass.shape):
+        raise FitError(
+            f"{name} factors of shape {values.shape} on signals at {mass.size} masses, expected one, or one for each mass."
+        )
+    good = (values > 0) & (values < np.inf)
+    if not np.all(good):
+        raise FitError(
+            f"{name} factor {values[~good].flat[0]:g} on a signal, expected a number above 0; 1 changes nothing."
+        )
+    return np.broadcast_to(values, mass.shape)
 
 
 def _contents(position: Array, beyond: Array) -> Array:

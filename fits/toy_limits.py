@@ -33,7 +33,7 @@ _TIE = 1e-5
 #: A limit has been found when CLs is known this near to it, in errors of the limit.
 _NEAR = 0.5
 #: The slope at a limit is that between points at least this far from it, relative.
-_APART = 0.05
+_APART = 0.2
 #: Scans without a limit inside grow by this factor.
 _GROWTH = 1.3
 _ROUNDS = 12
@@ -199,8 +199,14 @@ def _merged(one: ToyCLs | None, other: ToyCLs) -> ToyCLs:
     if one is None:
         return other
     order = np.argsort(np.concatenate([one.mu, other.mu]))
-    joined = (np.concatenate([a, b])[order] for a, b in zip(one[:-1], other[:-1], strict=True))
-    return ToyCLs(*joined, failed=one.failed + other.failed)
+
+    def both(name: str) -> Array:
+        return np.concatenate([getattr(one, name), getattr(other, name)])[order]
+
+    return ToyCLs(
+        both("mu"), both("observed"), both("observed_error"), both("expected"), both("expected_error"),
+        one.failed + other.failed,
+    )  # fmt: skip
 
 
 class _Hypotheses:
@@ -229,9 +235,10 @@ class _Hypotheses:
 
     def cls(self, mu: Array) -> ToyCLs:
         """CLs at values of the parameter of interest."""
-        found = [self._at(value) for value in mu]
-        columns = (np.array(column) for column in list(zip(*found, strict=True))[:-1])
-        return ToyCLs(np.asarray(mu, np.float64), *columns, failed=sum(row[-1] for row in found))
+        observed, error, expected, errors, failed = zip(*(self._at(value) for value in mu), strict=True)
+        return ToyCLs(
+            np.asarray(mu, np.float64), np.array(observed), np.array(error), np.array(expected), np.array(errors), sum(failed)
+        )  # fmt: skip
 
     def _at(self, mu: float) -> tuple[float, float, Array, Array, int]:
         there = conditional(self.model, self.data, np.array([mu]), self.background.values, self._which(1))
@@ -255,7 +262,7 @@ class _Hypotheses:
         moved = (np.log(self._share(with_signal, up)) - np.log(self._share(with_signal, down))) / 2
         expected = tails / self._share(without, here)
         error = np.sqrt((1 - tails) / (tails * self.number) + moved**2)
-        return clsb / clb, np.sqrt(variance), np.minimum(expected, 1.0), error, failed
+        return float(clsb / clb), float(np.sqrt(variance)), np.minimum(expected, 1.0), error, failed
 
     def _rank(self, share: Array) -> NDArray[np.int64]:
         """Index of the toy without signal, in ascending order, with this share of toys at or above it."""
@@ -264,7 +271,8 @@ class _Hypotheses:
 
     def _share(self, toys: Array, statistic: Array) -> Array:
         """Of sorted toys at or above a statistic."""
-        return np.maximum(self.number - np.searchsorted(toys, statistic - _TIE), 0.5) / self.number
+        beyond = self.number - np.searchsorted(toys, statistic - _TIE)
+        return np.asarray(np.maximum(beyond, 0.5) / self.number)
 
     def _free(self, toys: Observation, truth: Array) -> Minimum:
         start = np.broadcast_to(truth, toys.auxiliary.shape)

@@ -45,8 +45,8 @@ Seed = int | tuple[int, ...]
 _MANY = 1e8
 #: Probability in each tail of the interval quoted as one standard deviation.
 _TAIL = 0.15865525393145707
-#: Toys whose expectations are integrated at once.
-_ROWS = 1000
+#: Toys fitted at once, and where each hides bins of its own.
+_ROWS, _OWN = 1024, 128
 
 
 class ToyFits(NamedTuple):
@@ -96,9 +96,9 @@ def background_toys(fit: BackgroundFit, number: int, seed: Seed) -> Array:
         Shape (number, I); 0 in bins that the fit does not use.
 
     Raises:
-        FitError: a fit of several windows, or no toy.
+        FitError: a fit of several windows or one that failed, or no toy.
     """
-    _check_single(fit)
+    _check(fit)
     return _counts(fit.prediction[0], fit.windows.weight[0], number, seed)
 
 
@@ -144,27 +144,40 @@ def refit(fit: BackgroundFit, counts: Array, *, hidden: Flags | None = None) -> 
         hidden: bins that each fit may not look at besides those not used, shape (T, I).
 
     Raises:
-        FitError: a fit of several windows.
+        FitError: a fit of several windows, or one that failed.
     """
-    _check_single(fit)
+    _check(fit)
     number, size = len(counts), len(fit.function.parameters)
     model = background_model(fit.function, fit.windows, fit.point, fit.transform)
-    which = np.zeros(number, dtype=np.int64)
-    if hidden is not None:
-        # each toy looks at bins of its own: alternatives that share all but the weights
-        (term,) = model.tensors.terms
-        weight = np.where(hidden, 0.0, fit.windows.weight[0])
-        tensors = model.tensors._replace(weight=weight, terms=(type(term)(*(leaf[0] for leaf in term)),))
-        model, which = model._replace(tensors=tensors, alternatives=number), np.arange(number)
-    found = minimise(
-        model, Observation(counts, np.zeros((number, size))), np.zeros((number, size)), np.ones(size, dtype=bool),
-        alternatives=which,
-    )  # fmt: skip
-    point = fit.point + found.values @ fit.transform[0].T
-    parts = [
-        predicted(fit.function, fit.windows, point[i : i + _ROWS]) for i in range(0, max(number, 1), _ROWS)
-    ]
-    return ToyFits(np.concatenate(parts), found.deviance, found.converged)
+    # toys that look at bins of their own are alternatives, always as many, which share all but the weights
+    batch = _ROWS if hidden is None else _OWN
+    points, deviances, converged = [], [], []
+    for first in range(0, number, batch):
+        rows = np.arange(first, min(first + batch, number))
+        which = np.zeros(rows.size, dtype=np.int64)
+        if hidden is not None:
+            which = np.arange(rows.size)
+            model = _with_own_bins(model, fit.windows.weight[0], hidden[rows])
+        found = minimise(
+            model, Observation(counts[rows], np.zeros((rows.size, size))), np.zeros((rows.size, size)),
+            np.ones(size, dtype=bool), alternatives=which,
+        )  # fmt: skip
+        points.append(predicted(fit.function, fit.windows, fit.point + found.values @ fit.transform[0].T))
+        deviances.append(found.deviance)
+        converged.append(found.converged)
+    return ToyFits(np.concatenate(points), np.concatenate(deviances), np.concatenate(converged))
+
+
+def _with_own_bins(model: Model, weight: Array, hidden: Flags) -> Model:
+    """The background with up to `_OWN` sets of hidden bins."""
+    (term,) = model.tensors.terms
+    shared = type(term)(
+        *(leaf.reshape(leaf.shape[-n:]) for leaf, n in zip(term, (2, 2, 1, 2, 1), strict=True))
+    )
+    own = np.tile(weight, (_OWN, 1))
+    own[: len(hidden)] = np.where(hidden, 0.0, weight)
+    tensors = model.tensors._replace(weight=own, terms=(shared,))
+    return model._replace(tensors=tensors, alternatives=_OWN)
 
 
 def p_value(observed: float, toys: Array, good: Flags) -> ToyPValue:
@@ -207,13 +220,18 @@ def deviance_p_value(fit: BackgroundFit, toys: ToyFits) -> ToyPValue:
     Raises:
         FitError: a fit of several windows, or one that failed.
     """
-    _check_single(fit)
-    return p_value(float(fit.deviance[0]) if fit.good[0] else float("nan"), toys.deviance, toys.good)
+    _check(fit)
+    return p_value(float(fit.deviance[0]), toys.deviance, toys.good)
 
 
-def _check_single(fit: BackgroundFit) -> None:
+def _check(fit: BackgroundFit) -> None:
     if len(fit.windows.edges) != 1:
         raise FitError(f"a fit of {len(fit.windows.edges)} windows, expected one of a whole spectrum")
+    if not fit.good[0]:
+        raise FitError(
+            f"the fit of {fit.function.name} did not converge, expected a minimum to draw toys at; choose another function or "
+            "range"
+        )
 
 
 def _check_number(number: int) -> None:
@@ -258,4 +276,4 @@ def _quantiles(uniform: Array, expected: Array) -> Array:
     while high.size:
         count[high] -= 1
         high = high[(count[high] > 0) & (special.pdtr(count[high] - 1, mean[high]) >= target[high])]
-    return count.reshape(uniform.shape)
+    return np.asarray(count.reshape(uniform.shape))

@@ -132,8 +132,11 @@ def from_pyhf(model: Any, data: Sequence[float]) -> Model:
 
 def _settings(model: Any) -> dict[str, dict[str, Any]]:
     """Interpolation codes of the model. pyhf has other defaults where settings are given for one kind of modifier alone."""
-    unnamed = {"normsys": {"interpcode": "code1"}, "histosys": {"interpcode": "code0"}}
-    return unnamed | model.config.modifier_settings
+    settings: dict[str, dict[str, Any]] = {
+        "normsys": {"interpcode": "code1"},
+        "histosys": {"interpcode": "code0"},
+    }
+    return settings | dict(model.config.modifier_settings)
 
 
 def _stacked(

@@ -40,8 +40,9 @@ def test_p_values_of_gaussian_estimates(mu: float, sigma: float) -> None:
 
 def test_observed_at_a_band_is_the_band() -> None:
     """Data at N standard deviations above the background give the CLs of band N."""
-    width = 3.0
-    found = asymptotics.observed_cls((width - asymptotics.BANDS) ** 2, np.full(5, width**2)).cls
+    width, n = 3.0, asymptotics.BANDS
+    statistic = np.where(n < 0, width * (width - 2 * n), (width - n) ** 2)
+    found = asymptotics.observed_cls(statistic, np.full(5, width**2)).cls
     np.testing.assert_allclose(found, asymptotics.expected_cls(width**2), rtol=1e-12)
 
 

@@ -1,14 +1,13 @@
 """HistFactory workspaces, against pyhf: random models with every modifier, and the minima, limits and p-values of them.
 
-pyhf's numbers come from its NumPy backend with Minuit. Where a fit is compared, ours may not be worse than
-pyhf's; where it is better, it is checked with pyhf's own likelihood.
+pyhf's numbers come from its NumPy backend with Minuit. Where fits are compared, ours may not be worse than pyhf's;
+where it is better, that is read from pyhf's own likelihood at our parameters.
 """
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pyhf
 import pytest
@@ -16,23 +15,29 @@ import pytest
 from trila.fits.errors import FitError
 from trila.fits.likelihood import Model, deviance, rates, twice_nll_offset
 from trila.fits.limits import upper_limits
-from trila.fits.profile import Profile, conditional, profile
+from trila.fits.profile import profile
+from trila.fits.pyhf_backend import pyhf_backend
+from trila.fits.significance import discovery
 from trila.fits.workspaces import from_pyhf, from_workspace
 
+#: pyhf's schema validation, not ours.
+pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver is deprecated:DeprecationWarning")
+
+#: Every combination of interpolations.
 SETTINGS = [
     {"normsys": {"interpcode": norm}, "histosys": {"interpcode": shape}}
-    for norm in ("code4", "code1")
-    for shape in ("code4p", "code0", "code2")
+    for norm, shape in product(("code4", "code1"), ("code4p", "code2", "code0"))
 ]
+DEFAULT, *_ = SMOOTH = SETTINGS[:2]
+#: Those with a kink at 0: each side may have its minimum, and at the kink there is no gradient.
+KINKED = SETTINGS[2:]
 
 
 @pytest.fixture
 def minuit() -> Iterator[None]:
-    """pyhf's NumPy backend with Minuit, and what was set before afterwards."""
-    before = pyhf.get_backend()
-    pyhf.set_backend("numpy", "minuit")
-    yield
-    pyhf.set_backend(*before)
+    """pyhf's NumPy backend with Minuit."""
+    with pyhf_backend("numpy", "minuit"):
+        yield
 
 
 def random_workspace(seed: int) -> dict[str, Any]:
@@ -80,7 +85,13 @@ def random_workspace(seed: int) -> dict[str, Any]:
         channels.append({"name": f"channel{c}", "samples": entries})
     parameters = [{"name": "mu", "inits": [1.0], "bounds": [[float(rng.choice([0.0, -3.0])), 15.0]]}]
     if lumi:
-        lumi_entry = {"name": "lumi", "auxdata": [1.0], "sigmas": [0.02], "bounds": [[0.8, 1.2]], "inits": [1.0]}
+        lumi_entry = {
+            "name": "lumi",
+            "auxdata": [1.0],
+            "sigmas": [0.02],
+            "bounds": [[0.8, 1.2]],
+            "inits": [1.0],
+        }
         parameters.append(lumi_entry)
     used = {m["name"] for c in channels for s in c["samples"] for m in s["modifiers"]}
     if rng.random() < 0.5:
@@ -95,3 +106,222 @@ def random_workspace(seed: int) -> dict[str, Any]:
         "measurements": [{"name": "m", "config": {"poi": "mu", "parameters": parameters}}],
         "version": "1.0.0",
     }
+
+
+def pair(seed: int, settings: dict[str, Any] = DEFAULT) -> tuple[Any, list[float], Model]:
+    """pyhf's model and data of a random workspace, and ours of them."""
+    workspace = pyhf.Workspace(random_workspace(seed))
+    theirs = workspace.model(modifier_settings=settings)
+    data = workspace.data(theirs)
+    return theirs, data, from_pyhf(theirs, data)
+
+
+def random_parameters(model: Model, seed: int, *, inside: bool) -> np.ndarray:
+    """Factors around 1, and systematics up to a few standard deviations, or within one of them."""
+    generator = np.random.default_rng(seed)
+    theta = generator.uniform(0.3, 1.7, len(model.parameters))
+    alpha = np.array([name.startswith(("theta", "shape")) for name in model.parameters])
+    theta[alpha] = generator.normal(0, 1.5, alpha.sum())
+    return np.where(alpha & inside, np.clip(theta, -1, 1), theta)
+
+
+def twice_nll(model: Model, theta: np.ndarray) -> float:
+    found = deviance(model.structure, model.tensors, model.observation, theta)
+    return float(found) + twice_nll_offset(model, model.observation)
+
+
+def compare_likelihoods(seed: int, settings: dict[str, Any]) -> set[str]:
+    """Rates and likelihood at random parameters; returns the modifiers of the workspace."""
+    theirs, data, model = pair(seed, settings)
+    # pyhf's parabola of code2 has no tangents outside
+    inside = settings["histosys"]["interpcode"] == "code2"
+    for point in range(3):
+        theta = random_parameters(model, 10 * seed + point, inside=inside)
+        expected = theirs.expected_actualdata(theta)
+        np.testing.assert_allclose(
+            rates(model.structure, model.tensors, theta), expected, rtol=1e-10, atol=1e-10
+        )
+        if (expected > 0).all():
+            assert twice_nll(model, theta) == pytest.approx(
+                -2 * float(theirs.logpdf(theta, data)[0]), abs=1e-6
+            )
+    return {kind for _, kind in theirs.config.modifiers}
+
+
+def test_likelihoods_of_random_workspaces() -> None:
+    seen = set()
+    for seed in range(12):
+        seen |= compare_likelihoods(seed, SETTINGS[seed % len(SETTINGS)])
+    assert seen == {"normfactor", "normsys", "histosys", "shapesys", "staterror", "shapefactor", "lumi"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_likelihoods_of_many_random_workspaces(settings: dict[str, Any]) -> None:
+    for seed in range(100, 140):
+        compare_likelihoods(seed, settings)
+
+
+def test_parameters_are_those_of_the_measurement() -> None:
+    for seed in (4, 5, 13):
+        theirs, data, model = pair(seed)
+        assert model.parameters == tuple(theirs.config.par_names)
+        assert model.parameters[model.poi] == "mu"
+        np.testing.assert_array_equal(model.start, theirs.config.suggested_init())
+        np.testing.assert_array_equal(model.fixed, theirs.config.suggested_fixed())
+        np.testing.assert_array_equal(
+            np.transpose([model.lower, model.upper]), theirs.config.suggested_bounds()
+        )
+        np.testing.assert_array_equal(model.observation.counts, data[: theirs.config.nmaindata])
+    assert model.fixed.any()
+
+
+def test_settings_of_one_kind_alone() -> None:
+    """pyhf then has other defaults for the other kind than where no settings are given."""
+    for settings in ({"histosys": {"interpcode": "code4p"}}, {"normsys": {"interpcode": "code4"}}):
+        compare = pyhf.Workspace(random_workspace(5)).model(modifier_settings=settings)
+        model = from_pyhf(compare, [*np.ones(compare.config.nmaindata), *compare.config.auxdata])
+        theta = random_parameters(model, 1, inside=False)
+        found = rates(model.structure, model.tensors, theta)
+        np.testing.assert_allclose(found, compare.expected_actualdata(theta), rtol=1e-10)
+
+
+def test_a_parabola_has_tangents_outside() -> None:
+    """`code2` as RooFit has it: value and slope are continuous at ±1, and beyond it is straight."""
+    histogram = {"hi_data": [130.0], "lo_data": [95.0]}
+    modifiers = [
+        {"name": "mu", "type": "normfactor", "data": None},
+        {"name": "a", "type": "histosys", "data": histogram},
+    ]
+    spec = {"channels": [{"name": "c", "samples": [{"name": "s", "data": [100.0], "modifiers": modifiers}]}]}
+    theirs = pyhf.Model(spec, poi_name="mu", modifier_settings=SETTINGS[1])
+    model = from_pyhf(theirs, [100.0, 0.0])
+    index = model.parameters.index("a")
+
+    def rate(alpha: float) -> float:
+        theta = np.where(np.arange(2) == index, alpha, 1.0)
+        return float(rates(model.structure, model.tensors, theta)[0])
+
+    assert [rate(alpha) for alpha in (-1.0, 0.0, 1.0)] == pytest.approx([95.0, 100.0, 130.0])
+    for side in (-1, 1):
+        step = 1e-6 * side
+        inner, outer = (rate(side + k * step) - rate(side + (k - 1) * step) for k in (0, 1))
+        assert outer == pytest.approx(inner, rel=1e-4)
+        assert rate(3.0 * side) - rate(2.0 * side) == pytest.approx(outer / 1e-6, rel=1e-4)
+
+
+def test_a_workspace_with_a_patch() -> None:
+    """The measurement's parameter of interest, or another; and the signal of a patch instead of the file's."""
+    content = random_workspace(2)
+    _, _, expected = pair(2)
+    found = from_workspace(content)
+    assert found.parameters == expected.parameters
+    np.testing.assert_array_equal(found.tensors.nominal, expected.tensors.nominal)
+    other = from_workspace(content, poi="scale")
+    assert other.parameters[other.poi] == "scale"
+    bins = len(content["channels"][0]["samples"][0]["data"])
+    patch = [{"op": "replace", "path": "/channels/0/samples/0/data", "value": [7.5] * bins}]
+    patched = from_workspace(content, patch=patch)
+    assert (patched.tensors.nominal == 7.5).sum() == bins
+    assert content == random_workspace(2)
+
+
+def test_messages() -> None:
+    content = random_workspace(2)
+    with pytest.raises(
+        FitError,
+        match=r"the workspace cannot be used \(.*'observations' is a required property.*pyhf inspect",
+    ):
+        from_workspace({name: part for name, part in content.items() if name != "observations"})
+    with pytest.raises(
+        FitError, match=r"the workspace cannot be used \(.*no_such_name.*check it with `pyhf inspect`"
+    ):
+        from_workspace(content, poi="no_such_name")
+    with pytest.raises(FitError, match=r"the workspace cannot be used \(.*nowhere"):
+        from_workspace(content, patch=[{"op": "replace", "path": "/nowhere/0", "value": 1}])
+    theirs = pyhf.Workspace(content).model(poi_name=None)
+    with pytest.raises(FitError, match=r"names no parameter of interest; give --poi, one of mu"):
+        from_pyhf(theirs, [])
+
+
+def their_minimum(theirs: Any, data: list[float], mu: float | None) -> float:
+    """pyhf's minimum of -2 ln L; infinite where Minuit reports that it found none."""
+    try:
+        if mu is None:
+            return float(pyhf.infer.mle.fit(data, theirs, return_fitted_val=True)[1])
+        return float(pyhf.infer.mle.fixed_poi_fit(mu, data, theirs, return_fitted_val=True)[1])
+    except pyhf.exceptions.FailedMinimization:
+        return np.inf
+
+
+def compare_minima(seed: int, settings: dict[str, Any]) -> None:
+    theirs, data, model = pair(seed, settings)
+    fits = profile(model)
+    for found, mu in ((fits.best, None), (fits.background, 0.0)):
+        assert found.converged.all()
+        value = found.deviance[0] + twice_nll_offset(model, model.observation)
+        reached = -2 * float(theirs.logpdf(found.values[0], data)[0])
+        assert reached == pytest.approx(value, abs=1e-6)
+        # where it is lower by more, pyhf's own likelihood at our parameters says that Minuit's is not the minimum
+        assert value < their_minimum(theirs, data, mu) + 1e-4
+
+
+@pytest.mark.usefixtures("minuit")
+def test_minima_of_a_random_workspace() -> None:
+    compare_minima(14, DEFAULT)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("minuit")
+@pytest.mark.filterwarnings("ignore")  # Minuit and pyhf warn on the way
+@pytest.mark.parametrize("settings", SMOOTH)
+@pytest.mark.parametrize("seed", [0, 3, 6, 12, 14, 23])
+def test_minima_of_random_workspaces(seed: int, settings: dict[str, Any]) -> None:
+    compare_minima(seed, settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", KINKED)
+@pytest.mark.parametrize("seed", [7])
+def test_minima_of_kinked_interpolations(seed: int, settings: dict[str, Any]) -> None:
+    """What is called converged is a minimum, if not the only one; at a kink the fit says that it is not."""
+    _, _, model = pair(seed, settings)
+    fits = profile(model)
+    assert fits.best.converged.any() or fits.background.converged.any()
+    for found, free in (
+        (fits.best, ~model.fixed),
+        (fits.background, ~model.fixed & (np.arange(model.start.size) != model.poi)),
+    ):
+        if not found.converged[0]:
+            continue
+        theta = found.values[0]
+        for k, step in product(np.flatnonzero(free), (1e-3, -1e-3)):
+            aside = theta + step * (np.arange(theta.size) == k)
+            if model.lower[k] <= aside[k] <= model.upper[k]:
+                assert twice_nll(model, aside) > twice_nll(model, theta) - 1e-7
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Minuit and pyhf warn on the way
+@pytest.mark.parametrize("seed", [0, 14, 23])
+def test_limits_of_random_workspaces(seed: int) -> None:
+    """Root finding in both; pyhf with a tight minimiser, or its own error is larger than the difference."""
+    theirs, data, model = pair(seed)
+    found = upper_limits(model)
+    assert found.verified.all()
+    with pyhf_backend("numpy", "minuit", tolerance=1e-5):
+        observed, expected = pyhf.infer.intervals.upper_limits.upper_limit(data, theirs, scan=None, rtol=1e-5)
+    assert found.observed[0] == pytest.approx(float(observed), rel=1e-3)
+    np.testing.assert_allclose(found.expected[0], [float(x) for x in expected], rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Minuit and pyhf warn on the way
+@pytest.mark.parametrize("seed", [0, 6, 14, 23])
+def test_discoveries_of_random_workspaces(seed: int) -> None:
+    theirs, data, model = pair(seed)
+    found = discovery(model)
+    assert found.verified.all()
+    with pyhf_backend("numpy", "minuit", tolerance=1e-5):
+        expected = float(pyhf.infer.hypotest(0.0, data, theirs, test_stat="q0"))
+    assert found.p_local[0] == pytest.approx(expected, rel=1e-3)
