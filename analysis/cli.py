@@ -29,7 +29,7 @@ from trila.analysis.cli_common import (
     reported,
 )
 from trila.analysis.cli_corrections import corrections_app
-from trila.analysis.cli_fits import bumphunt, diagnose, fit, ftest, limit, significance
+from trila.analysis.cli_fits import bias, bumphunt, diagnose, fit, ftest, limit, significance
 
 __all__ = ["app", "main"]
 
@@ -304,7 +304,7 @@ def demo(
     out.print(f"[bold]Look at the plots in[/] {plots}")
 
 
-for command in (calibrate, closure, turnon, fit, ftest, bumphunt, limit, significance, diagnose):
+for command in (calibrate, closure, turnon, fit, ftest, bumphunt, limit, significance, bias, diagnose):
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""The commands around fits: `trila fit`, `ftest`, `bumphunt`, `limit`, `significance`, `diagnose`."""
+"""The commands around fits: `trila fit`, `ftest`, `bumphunt`, `limit`, `significance`, `bias`, `diagnose`."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +21,7 @@ from trila.analysis.cli_common import (
     reported,
 )  # fmt: skip
 
-__all__ = ["bumphunt", "diagnose", "fit", "ftest", "limit", "significance"]
+__all__ = ["bias", "bumphunt", "diagnose", "fit", "ftest", "limit", "significance"]
 
 Spectrum = Annotated[
     str,
@@ -65,13 +65,10 @@ Sources = Annotated[
 ]
 OptionalFunction = Annotated[str | None, typer.Option("--function", help=_FUNCTION)]
 OptionalRange = Annotated[str | None, typer.Option("--range", metavar="LO:HI", help=_RANGE)]
-OptionalSignal = Annotated[
-    str | None,
-    typer.Option("--signal", help="gauss:WIDTH, dcb:FILE.yaml, resolution:a,b, or a file of templates."),
-]
-OptionalMasses = Annotated[
-    str | None, typer.Option("--masses", metavar="LO:HI:STEP|LIST", help="Masses of the scan, GeV.")
-]
+_SIGNAL = "gauss:WIDTH, dcb:FILE.yaml, resolution:a,b, or a file of templates."
+_MASSES = "Masses of the scan, GeV."
+OptionalSignal = Annotated[str | None, typer.Option("--signal", help=_SIGNAL)]
+OptionalMasses = Annotated[str | None, typer.Option("--masses", metavar="LO:HI:STEP|LIST", help=_MASSES)]
 Seed = Annotated[int, typer.Option(help="Of the toys.")]
 Patch = Annotated[
     str | None,
@@ -109,17 +106,21 @@ def _notes(notes: tuple[str, ...]) -> None:
 
 
 def _given(
-    spectrum: str,
-    range: str,
-    sqrts: float,
-    columns: str | None,
-    rebin: str | None,
-    blind: list[str],
-    veto: list[str],
-) -> Any:
+    spectrum: str, range: str, sqrts: float, columns: str | None, rebin: str | None, blind: list[str], veto: list[str],
+    *, systematics: bool = False,
+) -> Any:  # fmt: skip
     from trila.analysis.fit_inputs import prepared
 
-    return prepared(spectrum, range=range, sqrt_s=sqrts, columns=columns, rebin=rebin, blind=blind, veto=veto)
+    return prepared(
+        spectrum,
+        range=range,
+        sqrt_s=sqrts,
+        columns=columns,
+        rebin=rebin,
+        blind=blind,
+        veto=veto,
+        systematics=systematics,
+    )
 
 
 def fit(
@@ -227,6 +228,10 @@ def limit(
             help="Fraction of dimuons that are no virtual photons: mass,fraction; for --eps2.",
         ),
     ] = None,
+    systematics: Annotated[
+        bool,
+        typer.Option("--systematics", help="Calibration uncertainties from the spectrum's systematics axis."),
+    ] = False,
     workspaces: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write the models as HistFactory JSON, with a patch for each mass."),
@@ -262,7 +267,7 @@ def limit(
             )
             with progress_bars() as bars:
                 outcome = make(
-                    _given(spectrum, range, sqrts, columns, rebin, blind, veto), function, signal, points(masses), output,
+                    _given(spectrum, range, sqrts, columns, rebin, blind, veto, systematics=systematics), function, signal, points(masses), output,
                     Choices(
                         sources=tuple(uncertainty), level=cl, window=window, check=check.value, luminosity=lumi, toys=toys,
                         seed=seed, coupling=coupling, eps2=eps2, other=other,
@@ -372,6 +377,80 @@ def bumphunt(
             )
         low, high = content["p_global_interval"]
         out.print(f"global p-value {content['p_global']:.3g} ({low:.3g} to {high:.3g}) from {toys} toys")
+        out.print(f"{output}")
+
+
+def bias(
+    spectrum: Spectrum,
+    function: Function,
+    range: Range,
+    signal: Annotated[str, typer.Option("--signal", help=_SIGNAL)],
+    masses: Annotated[str, typer.Option("--masses", metavar="LO:HI:STEP|LIST", help=_MASSES)],
+    output: Output,
+    truth: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FUNCTION", help="Background of the pseudo-data; repeatable; default the one tested."
+        ),
+    ] = [],
+    strengths: Annotated[
+        str, typer.Option(metavar="LIST", help="Injected signals, in their expected errors.")
+    ] = "0,1,2,3,5",
+    toys: Annotated[
+        int, typer.Option(help="Toys for each background, mass and signal; 0: spurious signals alone.")
+    ] = 200,
+    seed: Seed = 0,
+    cl: Annotated[
+        float, typer.Option(help="Confidence level of the limits whose coverage is measured.")
+    ] = 0.95,
+    uncertainty: Sources = [],
+    window: Window = None,
+    sqrts: Sqrts = 13000.0,
+    columns: Columns = None,
+    rebin: Rebin = None,
+    blind: Blind = [],
+    veto: Veto = [],
+    debug: Debug = False,
+) -> None:
+    """Test a search on pseudo-data: spurious signals, injected signals, coverage of limits.
+
+    Example: `trila bias result:dijet.mass --rebin standard --function dijet5 --range 489:2037 --signal gauss:0.07
+    --masses 700,1000,1500 --truth ua2-5 --truth modexp4 -o bias.json`
+    """
+    with reported(debug):
+        from trila.analysis.bias import BiasChoices
+        from trila.analysis.bias import bias as make
+        from trila.analysis.fit_inputs import masses as points
+        from trila.analysis.fit_inputs import numbers
+
+        with progress_bars() as bars:
+            outcome = make(
+                _given(spectrum, range, sqrts, columns, rebin, blind, veto), function, signal, points(masses), output,
+                BiasChoices(tuple(truth), numbers("--strengths", strengths), toys, seed, window, cl),
+                sources=uncertainty, progress=bars,
+            )  # fmt: skip
+        _notes(outcome.notes)
+        table = Table(
+            "background", "mass [GeV]", "spurious / sigma", "worst mean pull", "widths", "lowest coverage"
+        )
+        for one in outcome.content["spurious"]:
+            same = [
+                [
+                    row
+                    for row in outcome.content[key]
+                    if (row["truth"], row["mass"]) == (one["truth"], one["mass"])
+                ]
+                for key in ("injection", "coverage")
+            ]
+            pulls = [row["mean_pull"] for row in same[0] if row["mean_pull"] is not None]
+            widths = [row["width"] for row in same[0] if row["width"] is not None]
+            covered = [row["covered"] for row in same[1]]
+            table.add_row(
+                one["truth"], f"{one['mass']:g}", "failed" if one["ratio"] is None else f"{one['ratio']:+.3f}",
+                f"{max(pulls, key=abs):+.2f}" if pulls else "", f"{min(widths):.2f} to {max(widths):.2f}" if widths else "",
+                f"{min(covered):.3f}" if covered else "",
+            )  # fmt: skip
+        out.print(table)
         out.print(f"{output}")
 
 

@@ -92,7 +92,7 @@ class _Row(BaseModel):
 class _Returned(BaseModel):
     """The JSON form that hepdata.net returns: rows, and headers that may stand over several columns."""
 
-    headers: list[_Header]
+    headers: list[_Header] = Field(min_length=1)
     values: list[_Row] = Field(min_length=1)
 
 

@@ -14,7 +14,17 @@ from trila.analysis.results import digest, write_json
 from trila.fits.spectrum import Spectrum, masked, select
 from trila.processors.errors import InputError
 
-__all__ = ["FitInput", "interval", "masses", "number", "prepared", "provenance", "read_json", "write_product"]
+__all__ = [
+    "FitInput",
+    "interval",
+    "masses",
+    "number",
+    "numbers",
+    "prepared",
+    "provenance",
+    "read_json",
+    "write_product",
+]
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -27,18 +37,20 @@ class FitInput(NamedTuple):
         spectrum: in the range; bins that are blinded or vetoed are not used.
         sqrt_s: collision energy, GeV.
         blind: windows that nobody may look at, GeV.
+        variations: the whole spectrum in its own bins, and its calibration variations by name; empty if not asked for.
         asked: the options, for the record.
     """
 
     spectrum: Spectrum
     sqrt_s: float
     blind: tuple[Interval, ...]
+    variations: tuple[Spectrum, dict[str, Spectrum]] | None
     asked: dict[str, Any]
 
 
 def prepared(
     text: str, *, range: str, sqrt_s: float = 13000.0, columns: str | None = None, rebin: str | None = None,
-    blind: Sequence[str] = (), veto: Sequence[str] = (),
+    blind: Sequence[str] = (), veto: Sequence[str] = (), systematics: bool = False,
 ) -> FitInput:  # fmt: skip
     """Read a spectrum, cut it to a range, merge its bins, and leave out what may not be looked at.
 
@@ -48,6 +60,7 @@ def prepared(
         sqrt_s: collision energy, GeV.
         columns: of a table.
         rebin: see `spectra.rebinned`.
+        systematics: read the variations of the spectrum as well.
         blind, veto: windows LO:HI, GeV; bins that touch one are not used, and data in a blinded one is not shown either.
 
     Raises:
@@ -56,17 +69,24 @@ def prepared(
     low, high = interval("--range", range)
     hidden = tuple(interval("--blind", window) for window in blind)
     away = tuple(interval("--veto", window) for window in veto)
-    spectrum = select(spectra.read(text, columns=columns), low, high)
+    everything = spectra.read(text, columns=columns)
+    varied = spectra.variations(text) if systematics else {}
+    if systematics and not varied:
+        raise InputError(
+            f"{text} has no systematic variations, expected an axis 'systematic' with JES_up, JES_down, ...; run with corrections "
+            "that have uncertainties, or leave --systematics out"
+        )
+    spectrum = select(everything, low, high)
     if rebin is not None:
         spectrum = spectra.rebinned(spectrum, rebin)
     asked = {
-        "spectrum": text, "range": [low, high], "sqrt_s": sqrt_s, "columns": columns, "rebin": rebin,
+        "spectrum": text, "range": [low, high], "sqrt_s": sqrt_s, "columns": columns, "rebin": rebin, "systematics": systematics,
         "blinded": [list(window) for window in hidden], "vetoed": [list(window) for window in away],
         "digest": digest([spectrum.edges.tolist(), spectrum.counts.tolist()]),
     }  # fmt: skip
     if hidden or away:
         spectrum = masked(spectrum, [*hidden, *away])
-    return FitInput(spectrum, sqrt_s, hidden, asked)
+    return FitInput(spectrum, sqrt_s, hidden, (everything, varied) if varied else None, asked)
 
 
 def interval(option: str, text: str) -> Interval:
@@ -123,6 +143,21 @@ def masses(text: str) -> Array:
             f"--masses '{text}', expected LO:HI:STEP or a list M1,M2,... in GeV above 0, such as 600:1800:50"
         )
     return found
+
+
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """A list of numbers separated by commas.
+
+    Raises:
+        InputError: not of that form.
+
+    >>> numbers("--strengths", "0,1.5")
+    (0.0, 1.5)
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} '{text}', expected numbers separated by commas, such as 0,1,2") from error
 
 
 def provenance(command: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from trila.analysis.fit_inputs import FitInput
 from trila.analysis.fitting import fitted, notes_on
 from trila.fits.background import BackgroundFit, fit_background, of_windows
+from trila.fits.errors import FitError
 from trila.fits.functions import resolve
 from trila.fits.limits import best_fit_error
 from trila.fits.profile import profile
 from trila.fits.search import SignalTemplates, search, templates
 from trila.fits.signal_systematics import Uncertainty, uncertainties
-from trila.fits.signals import signal
+from trila.fits.signals import Signal, signal
+from trila.fits.spectrum_systematics import spectrum_variations
 from trila.fits.windows import merged, sliding
 
 __all__ = ["Scan", "part", "scan"]
@@ -85,7 +87,25 @@ def scan(
         )
         fit, made, failed = _converged(fit, made)
         skipped |= failed
-    return Scan(fit, _spurious(fit, made, known), skipped, notes)
+    return Scan(fit, _spurious(fit, _calibrated(given, peak, made), known), skipped, notes)
+
+
+def _calibrated(given: FitInput, peak: Signal, made: SignalTemplates) -> SignalTemplates:
+    """The signal with the calibration uncertainties of the spectrum.
+
+    Raises:
+        FitError: as `spectrum_variations`, and windows, whose bins differ from mass to mass.
+    """
+    if given.variations is None:
+        return made
+    if made.nominal.shape[1] != given.spectrum.counts.size:
+        raise FitError("--systematics and --window do not go together; give --uncertainty scale=SIZE instead")
+    nominal, varied = given.variations
+    shapes = spectrum_variations(peak, made.masses, given.spectrum.edges, nominal, varied)
+    return made._replace(
+        up=made.up | {name: one.up for name, one in shapes.items()},
+        down=made.down | {name: one.down for name, one in shapes.items()},
+    )
 
 
 def _in_events(known: Sequence[Uncertainty]) -> list[Uncertainty]:

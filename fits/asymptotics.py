@@ -41,7 +41,8 @@ def observed_cls(q: ArrayLike, asimov: ArrayLike) -> PValues:
         # above μ/σ the distribution of q̃ is another one, eq. (66)
         statistic = np.where(root <= width, root - width, (root**2 - width**2) / (2 * width))
         log_clsb, log_clb = norm.logsf(statistic + width), norm.logsf(statistic)
-    return PValues(np.exp(log_clsb - log_clb), np.exp(log_clsb), np.exp(log_clb))
+        # without sensitivity (a width of 0) a positive q is infinitely far, and CLs is 0/0
+        return PValues(np.exp(log_clsb - log_clb), np.exp(log_clsb), np.exp(log_clb))
 
 
 def expected_cls(asimov: ArrayLike) -> Array:
