@@ -5,16 +5,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trila.analysis.fit_inputs import FitInput, provenance, write_product
+from trila.analysis.fit_inputs import FitInput, number, provenance, write_product
 from trila.fits.background import BackgroundFit, fit_background, whole
 from trila.fits.errors import FitError
 from trila.fits.ftest import FTests, f_test
 from trila.fits.functions import SpectrumFunction, resolve
 
-__all__ = ["APPROXIMATION", "FitOutcome", "fit", "fit_content", "ftest"]
+__all__ = ["FitOutcome", "fit", "fit_content", "fitted", "ftest", "notes_on"]
 
 #: What is said of spectra of weights.
-APPROXIMATION = "scaled Poisson: counts and predictions are divided by variance/count of each bin"
+_APPROXIMATION = "scaled Poisson: counts and predictions are divided by variance/count of each bin"
 
 
 class FitOutcome(NamedTuple):
@@ -65,7 +65,7 @@ def notes_on(found: BackgroundFit, given: FitInput) -> tuple[str, ...]:
     """What a user should know of a fit before trusting what is built on it."""
     notes = []
     if given.spectrum.variances is not None:
-        notes.append(f"{given.spectrum.name} holds sums of weights: {APPROXIMATION}")
+        notes.append(f"{given.spectrum.name} holds sums of weights: {_APPROXIMATION}")
     if found.p_value[0] < 0.01:
         notes.append(
             f"{found.function.name} describes the spectrum badly: chi2 {found.deviance[0]:.1f} for {found.ndof[0]} degrees of "
@@ -88,7 +88,7 @@ def fit_content(found: BackgroundFit, given: FitInput) -> dict[str, Any]:
         "covariance": found.covariance[0].tolist(),
         "chi2": {"deviance": float(found.deviance[0]), "pearson": float(found.pearson[0])},
         "ndof": int(found.ndof[0]),
-        "p_value": float(found.p_value[0]),
+        "p_value": number(found.p_value[0]),
         "edges": spectrum.edges.tolist(),
         "data": [None if gone else float(count) for gone, count in zip(hidden, spectrum.counts, strict=True)],
         "prediction": found.prediction[0].tolist(),
@@ -101,7 +101,7 @@ def fit_content(found: BackgroundFit, given: FitInput) -> dict[str, Any]:
         content["variances"] = [
             None if gone else float(v) for gone, v in zip(hidden, spectrum.variances, strict=True)
         ]
-        content["approximation"] = APPROXIMATION
+        content["approximation"] = _APPROXIMATION
     return content
 
 

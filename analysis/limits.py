@@ -12,15 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trila.analysis.envelopes import PREFIX, chosen_functions, enveloped, limits_of
 from trila.analysis.exported_models import write_models
 from trila.analysis.fit_inputs import FitInput, number, provenance, write_product
 from trila.analysis.interpretations import Interpreter, interpreters
 from trila.analysis.scans import part, scan
+from trila.fits.background import BackgroundFit
 from trila.fits.certificates import Certificate, Check, certify
 from trila.fits.dimuon_limits import Bands
 from trila.fits.errors import FitError
 from trila.fits.limits import Limits, upper_limits
-from trila.fits.search import Form, Search, linearity, search
+from trila.fits.search import Search, linearity, search
 from trila.fits.toy_limits import toy_limits
 
 __all__ = ["Choices", "LimitOutcome", "limit", "limit_entry", "limit_rows"]
@@ -80,7 +82,7 @@ class _Row(NamedTuple):
     best_fit: float
     sigma: float
     certificate: Certificate
-    form: Form
+    form: str
 
 
 def limit(
@@ -102,34 +104,111 @@ def limit(
         FitError, InputError: as `scan`, choices that do not fit together, and a file that cannot be written.
     """
     per, unit = _unit(choices)
-    ready = scan(given, function, shape, points, sources=choices.sources, window=choices.window)
-    interpret = interpreters(choices.coupling, ready.fit if choices.eps2 else None, choices.other)
-    found = search(ready.fit, ready.templates)
-    rows, limits = limit_rows(found, level=choices.level, check=choices.check)
-    notes = ready.notes
-    if choices.toys:
-        rows, failed = _by_toys(found, rows, choices, progress("toys", found.unit.size))
-        notes += tuple(f"{failed} toys failed; they count as excluded by chance" for _ in [0] if failed)
-    if choices.workspaces is not None:
-        notes += write_models(choices.workspaces, found, limits, name="mass")
+    if function.partition(":")[0] == PREFIX:
+        done = _enveloped(given, function, shape, points, choices)
+    else:
+        done = _scanned(given, function, shape, points, choices, progress)
     options = given.asked | {"function": function, "signal": shape} | _recorded(choices)
     made = provenance("limit", options)["digest"]
-    masses = ready.templates.masses
+    masses = done.masses
+    interpreted = _interpreted(
+        interpreters(choices.coupling, done.backgrounds if choices.eps2 else None, choices.other),
+        masses,
+        done.rows,
+        per,
+    )
     content = [
         limit_entry(
             float(mass), row.observed * per, row.expected * per, row.best_fit * per, row.sigma * per, row.certificate,
             unit=unit, level=choices.level, form=row.form, inputs=made,
         )
         | more
-        for mass, row, more in zip(masses, rows, _interpreted(interpret, masses, rows, per), strict=True)
+        | extra
+        for mass, row, more, extra in zip(masses, done.rows, interpreted, done.extras, strict=True)
     ]  # fmt: skip
-    content += [_missing(mass, reason, unit, choices.level, made) for mass, reason in ready.skipped.items()]
+    content += [_missing(mass, reason, unit, choices.level, made) for mass, reason in done.skipped.items()]
     content.sort(key=lambda entry: entry["mass"])
     write_product(output, content)
+    notes = done.notes
     failed_masses = [entry["mass"] for entry in content if not entry["certificate"]["passed"]]
     if failed_masses:
         notes += (f"no certified limit at {len(failed_masses)} of {len(content)} masses",)
     return LimitOutcome(content, notes)
+
+
+class _Done(NamedTuple):
+    """Limits before they are written.
+
+    Attributes:
+        masses: GeV, shape (M,).
+        rows: one for each.
+        extras: more to write of each.
+        backgrounds: the fit that limits on a coupling are normalised to; None if there is none.
+        skipped: other masses, with the reason.
+        notes: what a user should know.
+    """
+
+    masses: Array
+    rows: list[_Row]
+    extras: list[dict[str, Any]]
+    backgrounds: BackgroundFit | None
+    skipped: dict[float, str]
+    notes: tuple[str, ...]
+
+
+def _scanned(
+    given: FitInput, function: str, shape: str, points: Array, choices: Choices,
+    progress: Callable[[str, int], Callable[[int], None]],
+) -> _Done:  # fmt: skip
+    """Limits with one function."""
+    ready = scan(given, function, shape, points, sources=choices.sources, window=choices.window)
+    found = search(ready.fit, ready.templates)
+    rows, limits = limit_rows(found, level=choices.level, check=choices.check)
+    notes = ready.notes
+    if choices.toys:
+        rows, failed = _by_toys(found, rows, choices, progress("toys", found.unit.size))
+        notes += tuple(f"{failed} toys failed; none of them excludes anything" for _ in [0] if failed)
+    if choices.workspaces is not None:
+        notes += write_models(choices.workspaces, found, limits, name="mass")
+    return _Done(ready.templates.masses, rows, [{} for _ in rows], ready.fit, ready.skipped, notes)
+
+
+def _enveloped(given: FitInput, function: str, shape: str, points: Array, choices: Choices) -> _Done:
+    """Limits with the choice of the function profiled.
+
+    Raises:
+        FitError: as `enveloped`, and choices that need one function.
+    """
+    alone = {
+        "--toys": choices.toys,
+        "--workspaces": choices.workspaces,
+        "--check all": choices.check == "all",
+    }
+    for name, asked in alone.items():
+        if asked:
+            raise FitError(
+                f"{name} is for one function, and --function {function} profiles several; leave it out"
+            )
+    ready = enveloped(given, function, shape, points, sources=choices.sources, window=choices.window)
+    limits, certified = limits_of(ready.envelope, choices.level)
+    rows = [
+        _Row(
+            float(limits.observed[i]),
+            limits.expected[i],
+            float(limits.best_fit[i]),
+            float(limits.sigma[i]),
+            one,
+            PREFIX,
+        )
+        for i, one in enumerate(certified)
+    ]
+    extras = [{"functions": chosen_functions(ready.envelope, limits, i)} for i in range(len(rows))]
+    first = ready.envelope.searches[0].fit if len(ready.envelope.searches) == 1 else None
+    if choices.eps2 and first is None:
+        raise FitError(
+            "--eps2 is normalised to one fitted background; give one --function, or one family of one function"
+        )
+    return _Done(ready.templates.masses, rows, extras, first, ready.skipped, ())
 
 
 def _unit(choices: Choices) -> tuple[float, str]:

@@ -121,7 +121,7 @@ def fit_figure(fit: Fit, label: Label, *, log_x: bool | None = None) -> Figure:
     with style_context(label.style):
         figure = new_figure(height=1.15)
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1.0])
-        _unseen(ax, below, content, fit)
+        _unseen(ax, below, content)
         name = "Data" if label.is_data else "Simulation"
         _data(ax, content, center, width, name)
         ax.plot(center, curve, color=colors(1)[0], label=f"Fit, {fit.function}", zorder=3)
@@ -184,13 +184,11 @@ def _points(bins: int) -> dict[str, Any]:
     return style
 
 
-def _unseen(ax: Axes, below: Axes, content: Binned, fit: Fit) -> None:
-    """Windows without data hatched; ranges that the fit did not look at grey."""
-    named = False
-    for low, high in [*fit.blinded, *_runs(np.isnan(column(fit.data)), content.edges)]:
+def _unseen(ax: Axes, below: Axes, content: Binned) -> None:
+    """Ranges without data hatched; those that the fit did not look at grey."""
+    for i, (low, high) in enumerate(_runs(content.hidden, content.edges)):
         for axes in (ax, below):
-            axes.axvspan(low, high, **_UNSEEN, label="" if named or axes is below else "Blinded")
-        named = True
+            axes.axvspan(low, high, **_UNSEEN, label="Blinded" if i == 0 else "")
     for low, high in _runs(~content.used & ~content.hidden, content.edges):
         for axes in (ax, below):
             axes.axvspan(low, high, color="0.93", linewidth=0.0, zorder=0)

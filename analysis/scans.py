@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from trila.analysis.fit_inputs import FitInput
 from trila.analysis.fitting import fitted, notes_on
-from trila.fits.background import BackgroundFit, fit_background, of_windows
+from trila.fits.background import BackgroundFit, Windows, fit_background, of_windows, whole
 from trila.fits.errors import FitError
 from trila.fits.functions import resolve
 from trila.fits.limits import best_fit_error
@@ -19,9 +19,23 @@ from trila.fits.signals import Signal, signal
 from trila.fits.spectrum_systematics import spectrum_variations
 from trila.fits.windows import merged, sliding
 
-__all__ = ["Scan", "part", "scan"]
+__all__ = ["Scan", "Slices", "part", "scan", "slices"]
 
 Array = NDArray[np.float64]
+
+
+class Slices(NamedTuple):
+    """What is fitted at the masses of a scan: one window for all, or one for each.
+
+    Attributes:
+        windows: of the spectrum.
+        templates: of the signal in them.
+        skipped: masses left out, with the reason.
+    """
+
+    windows: Windows
+    templates: SignalTemplates
+    skipped: dict[float, str]
 
 
 class Scan(NamedTuple):
@@ -54,62 +68,62 @@ def scan(
         window: half width of sliding windows in widths of the signal; None for one fit to the whole range.
 
     Raises:
-        FitError: as `fit_background`, `signal`, `uncertainties`, `sliding`.
+        FitError: as `slices`, and `fit_background`.
     """
-    background, peak = resolve(function), signal(shape)
-    known = uncertainties(sources)
-    visible = np.array([not any(low < m < high for low, high in given.blind) for m in points])
-    skipped = {float(m): "blinded" for m in points[~visible]}
+    background = resolve(function)
+    cut = slices(given, len(background.parameters), shape, points, sources=sources, window=window)
+    made, skipped = cut.templates, cut.skipped
     if window is None:
         fit = fitted(background, given)
         notes = notes_on(fit, given)
-        made = templates(peak, points[visible], given.spectrum.edges, _in_events(known))
     else:
-        spectrum = merged(given.spectrum, peak, points[visible])
-        slices = sliding(
-            spectrum,
-            peak,
-            points[visible],
-            given.sqrt_s,
-            parameters=len(background.parameters),
-            nsigma=window,
-        )
-        fit = fit_background(background, slices.windows)
-        skipped |= {one.mass: one.reason for one in slices.skipped}
-        notes = tuple(f"{len(skipped)} of {points.size} masses are left out" for _ in [0] if skipped)
-        made = templates(
-            peak,
-            slices.masses,
-            spectrum.edges,
-            _in_events(known),
-            first=slices.first,
-            bins=slices.windows.counts.shape[1],
-        )
-        fit, made, failed = _converged(fit, made)
-        skipped |= failed
-    return Scan(fit, _spurious(fit, _calibrated(given, peak, made), known), skipped, notes)
+        fit, made, failed = _converged(fit_background(background, cut.windows), made)
+        skipped = skipped | failed
+        notes = ()
+    notes += tuple(f"{len(skipped)} of {points.size} masses are left out" for _ in [0] if skipped)
+    return Scan(fit, _spurious(fit, made, uncertainties(sources)), skipped, notes)
+
+
+def slices(
+    given: FitInput, parameters: int, shape: str, points: Array, *, sources: Sequence[str] = (), window: float | None = None
+) -> Slices:  # fmt: skip
+    """Windows of a spectrum and the signal in them, for fits of functions with so many parameters; arguments as `scan`.
+
+    Raises:
+        FitError: as `signal`, `uncertainties`, `sliding`, and no mass that is not blinded.
+    """
+    peak = signal(shape)
+    known = [one for one in uncertainties(sources) if one.unit != "sigma"]
+    visible = np.array([not any(low < m < high for low, high in given.blind) for m in points])
+    skipped = {float(m): "blinded" for m in points[~visible]}
+    if not visible.any():
+        raise FitError(f"all {points.size} masses lie in blinded windows; choose others")
+    if window is None:
+        made = templates(peak, points[visible], given.spectrum.edges, known)
+        return Slices(whole(given.spectrum, given.sqrt_s), _calibrated(given, peak, made), skipped)
+    if given.variations is not None:
+        raise FitError("--systematics and --window do not go together; give --uncertainty scale=SIZE instead")
+    spectrum = merged(given.spectrum, peak, points[visible])
+    cut = sliding(spectrum, peak, points[visible], given.sqrt_s, parameters=parameters, nsigma=window)
+    bins = cut.windows.counts.shape[1]
+    made = templates(peak, cut.masses, spectrum.edges, known, first=cut.first, bins=bins)
+    return Slices(cut.windows, made, skipped | {one.mass: one.reason for one in cut.skipped})
 
 
 def _calibrated(given: FitInput, peak: Signal, made: SignalTemplates) -> SignalTemplates:
     """The signal with the calibration uncertainties of the spectrum.
 
     Raises:
-        FitError: as `spectrum_variations`, and windows, whose bins differ from mass to mass.
+        FitError: as `spectrum_variations`.
     """
     if given.variations is None:
         return made
-    if made.nominal.shape[1] != given.spectrum.counts.size:
-        raise FitError("--systematics and --window do not go together; give --uncertainty scale=SIZE instead")
     nominal, varied = given.variations
     shapes = spectrum_variations(peak, made.masses, given.spectrum.edges, nominal, varied)
     return made._replace(
         up=made.up | {name: one.up for name, one in shapes.items()},
         down=made.down | {name: one.down for name, one in shapes.items()},
     )
-
-
-def _in_events(known: Sequence[Uncertainty]) -> list[Uncertainty]:
-    return [one for one in known if one.unit != "sigma"]
 
 
 def _spurious(fit: BackgroundFit, made: SignalTemplates, known: Sequence[Uncertainty]) -> SignalTemplates:

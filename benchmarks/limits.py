@@ -69,7 +69,7 @@ def command(folder: Path, number: int, cache: Path, *more: str) -> tuple[list[di
     output = folder / "limits.json"
     sources = [text for source in SOURCES for text in ("--uncertainty", source)]
     call = [
-        sys.executable, "-c", "from trila.analysis.cli import main; main()", "limit", str(folder / "spectrum.csv"),
+        sys.executable, "-m", "trila", "limit", str(folder / "spectrum.csv"),
         "--function", "dijet5", "--range", f"{LOW:g}:{HIGH:g}", "--signal", "gauss:0.05", "--masses", grid(number),
         "--sqrts", f"{SQRT_S:g}", "-o", str(output), *sources, *more,
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from trila.fits.likelihood import Model, Observation, deviance, rates
 from trila.fits.limits import Limits, upper_limits
 from trila.fits.linear_basis import background_workspace, combined, patch_set, workspace
 from trila.fits.minimise import Minimum
-from trila.fits.profile import Profile
+from trila.fits.profile import Profile, asimov, conditional
 from trila.fits.search import Form, Search, search, templates
 from trila.fits.signal_systematics import uncertainties
 from trila.fits.signals import signal
@@ -231,3 +231,12 @@ def test_limits_read_back_are_those_of_the_search() -> None:
     assert limits.verified.all()
     assert back.observed[0] == pytest.approx(limits.observed[0], rel=1e-4)
     np.testing.assert_allclose(back.expected[0], limits.expected[0], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_signals_far_above_the_data_are_fitted(found: Search) -> None:
+    """Data without signal and a large one held: at the start, a shape that could move has negative curvature."""
+    none = np.zeros((2, len(found.model.parameters)))
+    data, which = asimov(found.model, none, np.arange(2)), np.arange(2)
+    for mu in (1.0, 4.0, 10.0, 20.0):
+        assert conditional(found.model, data, np.full(2, mu), none, which).converged.all()
