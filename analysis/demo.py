@@ -1,12 +1,17 @@
-"""The demonstration: the whole chain, from files to a closed calibration and calibrated spectra, on data simulated here."""
+"""The demonstration: the whole chain, from files to a closed calibration, calibrated spectra and limits, on data simulated here."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from trila.analysis import steps
 from trila.analysis.calibration import calibrate
 from trila.analysis.calibration_config import CalibrationConfig
 from trila.analysis.closure import closure
+from trila.analysis.fit_inputs import masses, prepared
+from trila.analysis.fitting import fit
+from trila.analysis.limits import Choices, limit
+from trila.analysis.plots_products import draw
 from trila.analysis.simulation import Kind, simulate
 from trila.analysis.steps import Progress
 from trila.analysis.turnon import turnon
@@ -14,14 +19,15 @@ from trila.analysis.turnon import turnon
 __all__ = ["demo"]
 
 _COM = 13.6
+_SOURCES = ("scale=0.01", "resolution=0.1", "luminosity=0.016")
 _TRIGGERS = ("DST_PFScouting_JetHT", "HLT_PFJet140")
 
 
 def demo(outdir: Path, *, progress: Progress, say: Callable[[str], None]) -> Path:
-    """Simulate, run, calibrate, close and plot, under one folder.
+    """Simulate, run, calibrate, close, set limits and plot, under one folder.
 
     Args:
-        outdir: gets `data/`, `result_<kind>/`, `calibration.json.gz` and `plots/`.
+        outdir: gets `data/`, `result_<kind>/`, `calibration.json.gz`, `<kind>_limits.json` and `plots/`.
         progress: shows long work.
         say: gets a line for each step, the command that does the same.
 
@@ -45,8 +51,55 @@ def demo(outdir: Path, *, progress: Progress, say: Callable[[str], None]) -> Pat
     say(f"trila turnon {result} -o {plots / 'turnon'}{''.join(f' --trigger {name}' for name in _TRIGGERS)}")
     turnon(result, plots / "turnon", triggers=_TRIGGERS, com=_COM, progress=progress)
     _run(outdir, "dijet", 400_000, ("dijet",), progress, say, corrections=calibration)
+    dijet = {"range": "270:2037", "sqrt_s": 1000 * _COM, "rebin": "standard"}
+    _search(
+        outdir,
+        "dijet",
+        "dijet.mass",
+        "dijet4",
+        "gauss:0.07",
+        "350:1500:25",
+        Choices(sources=_SOURCES),
+        dijet,
+        progress,
+        say,
+    )
     _run(outdir, "dimuon", 400_000, ("dimuon",), progress, say)
+    dimuon = {"range": "11.5:60", "sqrt_s": 1000 * _COM}
+    choices = Choices(level=0.9, window=10.0, eps2=True)
+    _search(
+        outdir, "dimuon", "dimuon.mass[sign=os,category=barrel]", "powerlaw", "resolution:0.0125,0", "14:45:0.25", choices,
+        dimuon, progress, say,
+    )  # fmt: skip
     return plots
+
+
+def _search(
+    outdir: Path, kind: Kind, name: str, function: str, shape: str, points: str, choices: Choices, cut: dict[str, Any],
+    progress: Progress, say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Fit one spectrum, set limits on a resonance in it, and plot both."""
+    text, plots = f"{outdir / f'result_{kind}'}:{name}", outdir / "plots" / kind
+    given = prepared(text, **cut)
+    options = f"--range {cut['range']} --sqrts {cut['sqrt_s']:g}" + (
+        f" --rebin {cut['rebin']}" if "rebin" in cut else ""
+    )
+    products = [outdir / f"{kind}_limits.json"]
+    if choices.window is None:
+        products.insert(0, outdir / f"{kind}_fit.json")
+        say(f"trila fit '{text}' --function {function} {options} -o {products[0]}")
+        fit(given, function, products[0])
+    asked = "".join(f" --uncertainty {source}" for source in choices.sources)
+    asked += f" --cl {choices.level:g} --window {choices.window:g} --eps2" if choices.window else ""
+    say(
+        f"trila limit '{text}' --function {function} {options} --signal {shape} --masses {points}{asked} -o {products[-1]}"
+    )
+    found = limit(given, function, shape, masses(points), products[-1], choices, progress=progress)
+    certified = sum(entry["certificate"]["passed"] for entry in found.content)
+    say(f"  certified limits at {certified} of {len(found.content)} masses")
+    for product in products:
+        say(f"trila plot {product} -o {plots} --simulation")
+        draw(product, plots, is_data=False, com=_COM, label="Private work")
 
 
 def _run(

@@ -166,7 +166,7 @@ def injection(
     at_bound = np.zeros(injected.shape, dtype=np.int64)
     # one point after the other: each is many fits already, and all together would not fit into memory
     for i, k in np.ndindex(injected.shape):
-        fits = _fits(tested, source, i, injected[i, k], toys, seed)
+        fits = _fits(tested, source, i, float(injected[i, k]), toys, seed)
         fitted[i, k], error[i, k] = best_fit_error(tested.model, fits)
         lowest = tested.model.lower[i, tested.model.poi]
         at_bound[i, k] = np.sum(np.isfinite(error[i, k]) & (fitted[i, k] <= lowest))
@@ -210,7 +210,7 @@ def coverage(
     injected = _estimate(tested)[1][:, None] * steps
     covered, failed = (np.zeros(injected.shape, dtype=np.int64) for _ in range(2))
     for i, k in np.ndindex(injected.shape):
-        fits = _fits(tested, source, i, injected[i, k], toys, seed)
+        fits = _fits(tested, source, i, float(injected[i, k]), toys, seed)
         cls = _cls(tested.model, fits, np.full(toys, injected[i, k] / tested.unit[i]))
         covered[i, k], failed[i, k] = np.sum(cls > 1 - level), np.sum(np.isnan(cls))
     low = np.where(covered > 0, special.betaincinv(np.maximum(covered, 1), toys - covered + 1, _TAIL), 0.0)

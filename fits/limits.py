@@ -150,17 +150,24 @@ def best_fit_error(model: Model, fits: Profile) -> tuple[Array, Array]:
 
 
 class ConditionalScan:
-    """Conditional fits of lanes, each starting where its last one ended; those that fail give NaN."""
+    """Conditional fits of lanes, the better of one from where the last ended and one from the background; NaN where both failed.
+
+    Two valleys of a likelihood may cross on the way: the last fit's is then no longer the deeper one.
+    """
 
     def __init__(self, fits: Profile, model: Model, observation: Observation, rows: Any) -> None:
         self.model, self.observation, self.rows, self.which = model, observation, rows, fits.which
-        self.values = np.array(fits.background.values[rows])
+        self.background = fits.background.values[rows]
+        self.values = np.array(self.background)
 
     def __call__(self, mu: Array, lane: Any) -> Minimum:
-        row = self.rows[lane]
+        row = np.tile(self.rows[lane], 2)
         data = Observation(self.observation.counts[row], self.observation.auxiliary[row])
-        usable = np.where(np.isfinite(mu), mu, 0.0)
-        found = conditional(self.model, data, usable, self.values[lane], self.which[row])
+        usable = np.tile(np.where(np.isfinite(mu), mu, 0.0), 2)
+        start = np.concatenate([self.values[lane], self.background[lane]])
+        both = conditional(self.model, data, usable, start, self.which[row])
+        depth = np.where(both.converged, both.deviance, np.inf).reshape(2, -1)
+        found = Minimum(*(x[np.argmin(depth, axis=0) * mu.size + np.arange(mu.size)] for x in both))
         good = found.converged & np.isfinite(mu)
         self.values[lane] = np.where(good[:, None], found.values, self.values[lane])
         return found._replace(deviance=np.where(good, found.deviance, np.nan))

@@ -75,7 +75,7 @@ def mass_shift(nominal: Spectrum, varied: Spectrum, masses: ArrayLike) -> Array:
     _check_inside(nominal, points, edges[known])
     _check_end(nominal, points)
     shift = PchipInterpolator(level, position)(np.log(events[known])) - np.log(edges[known])
-    return np.expm1(np.interp(np.log(points), np.log(edges[known]), shift))
+    return np.asarray(np.expm1(np.interp(np.log(points), np.log(edges[known]), shift)))
 
 
 def width_change(nominal: Spectrum, varied: Spectrum, masses: ArrayLike, width: ArrayLike) -> Array:
@@ -180,7 +180,7 @@ def _effective(spectrum: Spectrum) -> Array:
 
 
 def _effective_at(spectrum: Spectrum, masses: Array) -> Array:
-    return np.interp(masses, spectrum.edges, _effective(spectrum))
+    return np.asarray(np.interp(masses, spectrum.edges, _effective(spectrum)))
 
 
 def _falling(spectrum: Spectrum) -> tuple[Array, Array]:

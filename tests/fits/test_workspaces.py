@@ -281,31 +281,32 @@ def test_minima_of_random_workspaces(seed: int, settings: dict[str, Any]) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", KINKED)
-@pytest.mark.parametrize("seed", [7])
-def test_minima_of_kinked_interpolations(seed: int, settings: dict[str, Any]) -> None:
+def test_minima_of_kinked_interpolations() -> None:
     """What is called converged is a minimum, if not the only one; at a kink the fit says that it is not."""
-    _, _, model = pair(seed, settings)
-    fits = profile(model)
-    assert fits.best.converged.any() or fits.background.converged.any()
-    for found, free in (
-        (fits.best, ~model.fixed),
-        (fits.background, ~model.fixed & (np.arange(model.start.size) != model.poi)),
-    ):
-        if not found.converged[0]:
-            continue
-        theta = found.values[0]
-        for k, step in product(np.flatnonzero(free), (1e-3, -1e-3)):
-            aside = theta + step * (np.arange(theta.size) == k)
-            if model.lower[k] <= aside[k] <= model.upper[k]:
-                assert twice_nll(model, aside) > twice_nll(model, theta) - 1e-7
+    converged = 0
+    for settings in KINKED:
+        _, _, model = pair(7, settings)
+        fits = profile(model)
+        for found, held in ((fits.best, -1), (fits.background, model.poi)):
+            if not found.converged[0]:
+                continue
+            converged += 1
+            theta, lowest = found.values[0], twice_nll(model, found.values[0])
+            for k, step in product(np.flatnonzero(~model.fixed), (1e-3, -1e-3)):
+                aside = theta + step * (np.arange(theta.size) == k)
+                if k != held and model.lower[k] <= aside[k] <= model.upper[k]:
+                    assert twice_nll(model, aside) > lowest - 1e-7
+    assert converged > 1
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Minuit and pyhf warn on the way
 @pytest.mark.parametrize("seed", [0, 14, 23])
 def test_cls_at_the_limits_of_random_workspaces(seed: int) -> None:
-    """pyhf's CLs there is 5 %: it falls by at least as large a fraction as the limit rises."""
+    """pyhf's CLs there is 5 %: it falls by at least as large a fraction as the limit rises.
+
+    That of seed 0 has two valleys whose depths cross between two bands.
+    """
     theirs, data, model = pair(seed)
     found = upper_limits(model)
     assert found.verified.all()
