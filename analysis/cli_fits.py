@@ -36,7 +36,7 @@ Target = Annotated[
         help="As for `trila fit`; or a workspace of pyhf or HistFactory as JSON.",
     ),
 ]
-_FUNCTION = "Background: dijet4, ua2-5, modexp4, bernstein3, ..., expr:EXPRESSION, FILE.py:NAME."
+_FUNCTION = "Background: dijet4, ua2-5, modexp4, bernstein3, ..., expr:EXPRESSION, FILE.py:NAME; gp, swift:FUNCTION."
 _RANGE = "Fit range, GeV."
 Function = Annotated[str, typer.Option("--function", help=_FUNCTION)]
 Range = Annotated[str, typer.Option("--range", metavar="LO:HI", help=_RANGE)]
@@ -150,9 +150,10 @@ def fit(
             f"{content['function']}: chi2 {content['chi2']['deviance']:.1f} for {content['ndof']} degrees of freedom, "
             f"p-value {content['p_value']:.3g}"
         )
-        errors = [content["covariance"][i][i] ** 0.5 for i, _ in enumerate(content["values"])]
-        for name, value, error in zip(content["parameters"], content["values"], errors, strict=True):
-            out.print(f"  {escaped(name)} = {value:.6g} +- {error:.2g}")
+        variances = [row[i] for i, row in enumerate(content["covariance"])]
+        for name, value, variance in zip(content["parameters"], content["values"], variances, strict=True):
+            error = "" if variance is None else f" +- {variance**0.5:.2g}"
+            out.print(f"  {escaped(name)} = {value:.6g}{error}")
         out.print(f"{output}")
 
 

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trila.analysis.fit_inputs import FitInput
-from trila.analysis.fitting import fitted, notes_on
+from trila.analysis.fitting import GP, SWIFT, background, fitted, notes_on
 from trila.fits.background import BackgroundFit, Windows, fit_background, of_windows, whole
 from trila.fits.errors import FitError
 from trila.fits.functions import resolve
+from trila.fits.gaussian_process import LENGTH_FLOOR, gaussian_process
 from trila.fits.limits import best_fit_error
 from trila.fits.profile import profile
 from trila.fits.search import SignalTemplates, search, templates
@@ -68,16 +69,30 @@ def scan(
         window: half width of sliding windows in widths of the signal; None for one fit to the whole range.
 
     Raises:
-        FitError: as `slices`, and `fit_background`.
+        FitError: as `slices`, and `fit_background`; a kind of background that the windows do not go together with.
     """
-    background = resolve(function)
-    cut = slices(given, len(background.parameters), shape, points, sources=sources, window=window)
+    kind, name = background(function)
+    if kind == SWIFT:
+        raise FitError(
+            f"--function {function} fits a window around each bin, but a search fits one around each mass; give --function {name} "
+            "--window K"
+        )
+    if kind == GP and window is not None:
+        raise FitError(
+            f"--function {function} is a background of the whole range, and does not go together with --window"
+        )
+    mean = resolve(name)
+    cut = slices(given, len(mean.parameters), shape, points, sources=sources, window=window)
     made, skipped = cut.templates, cut.skipped
     if window is None:
-        fit = fitted(background, given)
+        fit = fitted(mean, given)
+        if kind == GP:
+            # outside of the scan a signal is taken as wide as at its ends
+            inside = np.clip(given.spectrum.edges, made.masses.min(), made.masses.max())
+            fit = gaussian_process(fit, LENGTH_FLOOR * signal(shape).width(inside)).fit
         notes = notes_on(fit, given)
     else:
-        fit, made, failed = _converged(fit_background(background, cut.windows), made)
+        fit, made, failed = _converged(fit_background(mean, cut.windows), made)
         skipped = skipped | failed
         notes = ()
     notes += tuple(f"{len(skipped)} of {points.size} masses are left out" for _ in [0] if skipped)

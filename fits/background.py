@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from trila.fits.compiled import double_precision
 from trila.fits.errors import FitError
@@ -90,6 +90,8 @@ class BackgroundFit(NamedTuple):
         p_value: of the deviance, by the χ² distribution, shape (M,).
         distance: to the minimum, in deviance, shape (M,).
         good: converged, and all parameters determined, shape (M,).
+        prior: where a normal constraint of unit width on each whitened parameter is centred, less the parameter's fit; NaN
+            where there is none, as for all parameters of a function. Shape (M, P).
     """
 
     function: SpectrumFunction
@@ -106,6 +108,7 @@ class BackgroundFit(NamedTuple):
     p_value: Array
     distance: Array
     good: NDArray[np.bool_]
+    prior: Array
 
 
 def whole(spectrum: Spectrum, sqrt_s: float) -> Windows:
@@ -269,7 +272,7 @@ def _summary(
     good = (distance <= _CLOSE) & np.all(np.isfinite(now.transform), axis=(1, 2)) & np.isfinite(now.deviance)
     return BackgroundFit(
         function, windows, values, own @ np.swapaxes(own, 1, 2), point, now.transform, now.prediction, now.jacobian,
-        now.deviance, pearson.sum(axis=1), ndof, chi2.sf(now.deviance, ndof), distance, good,
+        now.deviance, pearson.sum(axis=1), ndof, chdtrc(ndof, now.deviance), distance, good, np.full(values.shape, np.nan),
     )  # fmt: skip
 
 

@@ -237,6 +237,11 @@ def _on_expectation(found: Search, truth: BackgroundFit) -> Search:
             f"{theirs.edges.max():g} GeV, {found.fit.function.name} to {len(ours.edges)} from {ours.edges.min():g} to "
             f"{ours.edges.max():g} GeV; expected the same bins of the same spectrum for both"
         )
+    if np.isfinite(found.fit.prior).any():
+        raise FitError(
+            f"{found.fit.function.name} has a prior on its parameters, expected a function with free ones to fit to expectations; "
+            "inject signals into spectra, and fit these"
+        )
     expectation = fit_background(found.fit.function, ours._replace(counts=truth.prediction))
     return search(expectation, found.templates, form=found.form)
 

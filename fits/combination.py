@@ -69,11 +69,14 @@ def combine(searches: Sequence[Search], shares: ArrayLike, *, which: Index | Non
     models = [one.model for one in searches]
     lower, upper = _bounds(models, places, len(names), index, factors)
     observed = [one.observed().counts[index] for one in models]
+    auxiliary = np.zeros(len(names))
+    for one, place in zip(models, places, strict=True):
+        auxiliary[place[:-1]] = one.observation.auxiliary
     model = Model(
         _structure(models, places),
         _tensors(models, places, len(names), index, factors),
         names, 0, np.zeros(len(names)), lower, upper, np.zeros(len(names), dtype=bool),
-        Observation(np.concatenate(observed, axis=1), np.zeros(len(names))), index.size,
+        Observation(np.concatenate(observed, axis=1), auxiliary), index.size,
     )  # fmt: skip
     return Combination(model, unit, masses[index], parts, tuple(searches))
 

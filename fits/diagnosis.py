@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from trila.fits.errors import FitError
 from trila.fits.likelihood import Model, Observation, deviance
@@ -246,7 +246,7 @@ def goodness_of_fit(model: Model, fit: BestFit, *, toys: int = 0, seed: int = 0)
     only = Observation(fit.data.counts[0], fit.data.auxiliary[0])
     statistic = float(deviance(model.structure, relevant, only, fit.values))
     constant = fit.deviance - statistic
-    p_value = float(chi2.sf(statistic, ndof)) if ndof > 0 and fit.verified else float("nan")
+    p_value = float(chdtrc(ndof, statistic)) if ndof > 0 and fit.verified else float("nan")
     if not toys:
         return GoodnessOfFit(statistic, ndof, p_value, float("nan"), np.zeros(0), 0)
     found = _fit_toys(model, fit, toys, seed)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as f_distribution
+from scipy.special import fdtrc
 
 from trila.fits.background import BackgroundFit, Windows, fit_background
 from trila.fits.errors import FitError
@@ -99,7 +99,7 @@ def statistics(simple: BackgroundFit, rich: BackgroundFit) -> Statistics:
     # the richer function holds the simpler one: a worse fit of it would be a failed one, and rounding is no loss
     difference = np.maximum(simple.deviance - rich.deviance, 0.0)
     f = difference / gained / (rich.deviance / rich.ndof)
-    return Statistics(f, f_distribution.sf(f, gained, rich.ndof))
+    return Statistics(f, fdtrc(gained, rich.ndof, f))
 
 
 def _compared(simple: BackgroundFit, rich: BackgroundFit) -> FTest:

@@ -84,6 +84,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         for family in dict.fromkeys(function.family for function in FUNCTIONS.values())
     }
 )
+#: Names that stand for more than a function: `gaussian_process.py`, `sliding_background.py`.
+_BACKGROUNDS = ("gp", "swift")
 
 
 def resolve(name: str) -> SpectrumFunction:
@@ -104,6 +106,10 @@ def resolve(name: str) -> SpectrumFunction:
         return expression(name)
     if ".py:" in name:
         return own_function(name)
+    if name.partition(":")[0] in _BACKGROUNDS:
+        raise FitError(
+            f"'{name}' is a background, but no function of mass; expected one here, such as dijet4: take that"
+        )
     close = difflib.get_close_matches(name, FUNCTIONS, n=3)
     hint = f"did you mean {' or '.join(close)}" if close else f"known: {', '.join(FUNCTIONS)}"
     raise FitError(f"unknown function '{name}'; {hint}? {PREFIX}EXPRESSION and FILE.py:NAME are your own.")

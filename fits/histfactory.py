@@ -42,6 +42,7 @@ class Bins(NamedTuple):
         counts: observed, times the weight, shape (I,).
         background: the fit's prediction, times the weight, shape (I,).
         jacobian: derivatives of that by the whitened parameters, shape (I, P).
+        prior: of these, see `BackgroundFit`, shape (P,).
     """
 
     used: NDArray[np.bool_]
@@ -50,6 +51,7 @@ class Bins(NamedTuple):
     counts: Array
     background: Array
     jacobian: Array
+    prior: Array
 
 
 class SignalPart(NamedTuple):
@@ -71,7 +73,7 @@ def bins_of(found: Search, index: int) -> Bins:
     weight, edges = fit.windows.weight[row][used], fit.windows.edges[row]
     return Bins(
         used, weight, np.column_stack([edges[:-1], edges[1:]])[used], weight * fit.windows.counts[row][used],
-        weight * fit.prediction[row][used], weight[:, None] * fit.jacobian[row][used],
+        weight * fit.prediction[row][used], weight[:, None] * fit.jacobian[row][used], fit.prior[row],
     )  # fmt: skip
 
 

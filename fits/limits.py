@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import elementwise
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from trila.fits.asymptotics import BANDS, band_targets, observed_cls
 from trila.fits.errors import FitError
@@ -130,7 +130,7 @@ def crossings(
 
     expected = _roots(band, targets * np.repeat(width, BANDS.size))
     shift = np.clip(np.where(np.isfinite(best_fit), best_fit, 0.0) / width, -3, 30)
-    observed = _roots(tail, (shift + norm.isf((1 - level) * norm.cdf(shift))) * width)
+    observed = _roots(tail, (shift - ndtri((1 - level) * ndtr(shift))) * width)
     with np.errstate(invalid="ignore"):
         reached = np.column_stack(
             [

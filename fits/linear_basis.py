@@ -9,7 +9,8 @@
 
 The expansion of the background about its fit, B + Σ_k z_k D_k, is a sample B without uncertainties and a sample for each
 D_k, whose normalisation z_k is free (`normfactor` from 0). Its rates have both signs, which HistFactory's schema allows.
-Nothing constrains the z_k but the data: a constraint from the fit of the same data would use these twice. The z_k are
+Nothing constrains the z_k but the data: a constraint from the fit of the same data would use these twice. The modes of a
+Gaussian process have a prior instead, and are `histosys` with a unit normal constraint. The z_k are
 whitened (each has an error of one, and they are uncorrelated), so that minimisers converge with their default settings;
 without, pyhf's fits of 10⁸ events do not. At extreme z the rates may be negative: no bound of one parameter forbids that.
 """
@@ -23,7 +24,7 @@ import numpy as np
 from trila.fits.errors import FitError
 from trila.fits.histfactory import POI, background_bound, bins_of, highest, signal_part
 from trila.fits.limits import Limits
-from trila.fits.search import Search
+from trila.fits.search import CONSTRAINED, Search
 
 __all__ = ["background_workspace", "combined", "patch_set", "workspace"]
 
@@ -136,15 +137,18 @@ def _background(found: Search, index: int, limits: Limits, name: str) -> Workspa
     if not re.fullmatch(r"[A-Za-z0-9_]+", name):
         raise FitError(f"channel name '{name}', expected letters, digits and underscores; rename it")
     here, bound = bins_of(found, index), background_bound(found, limits)
-    samples: list[dict[str, Any]] = [
-        {"name": "background", "data": here.background.tolist(), "modifiers": []}
-    ]
+    constrained = np.isfinite(here.prior)
+    # HistFactory's constraints are centred at 0
+    centred = here.background + here.jacobian @ np.where(constrained, here.prior, 0.0)
+    samples: list[dict[str, Any]] = [{"name": "background", "data": centred.tolist(), "modifiers": []}]
     parameters = []
     for k, column in enumerate(here.jacobian.T):
-        label = f"background_{k}_{name}"
-        modifier = {"name": label, "type": "normfactor", "data": None}
-        samples.append({"name": f"background_{k}", "data": column.tolist(), "modifiers": [modifier]})
-        parameters.append({"name": label, "inits": [0.0], "bounds": [[-bound, bound]]})
+        label, data, modifier, reach = f"background_{k}_{name}", column, {"type": "normfactor", "data": None}, bound
+        if constrained[k]:
+            shapes = {"hi_data": column.tolist(), "lo_data": (-column).tolist()}
+            data, modifier, reach = 0 * column, {"type": "histosys", "data": shapes}, CONSTRAINED
+        samples.append({"name": f"background_{k}", "data": data.tolist(), "modifiers": [{"name": label} | modifier]})
+        parameters.append({"name": label, "inits": [0.0], "bounds": [[-reach, reach]]})
     observation = {"name": name, "data": here.counts.tolist()}
     return _content([{"name": name, "samples": samples}], [observation], parameters)
 

@@ -120,7 +120,7 @@ class _State(NamedTuple):
     trial: Any
     damping: Any
     edm: Any
-    last: Any
+    computed: Any
     done: Any
     iteration: Any
 
@@ -157,9 +157,8 @@ def _newton(objective: Any, start: Any, moves: Any, lower: Any, upper: Any) -> t
         better = sound & (value <= state.value + 1e-9 * (1 + jnp.abs(value)))
         raised = jnp.maximum(state.damping * 10, 1e-6)
         lowered = jnp.where(state.damping < 1e-8, 0.0, state.damping / 10)
-        # a step that led nowhere has proved nothing: its damping stays
-        moved = jnp.any(state.trial != state.theta)
-        damping = jnp.where(better, jnp.where(moved, lowered, state.damping), raised)
+        # where no step could be computed nothing was tried: the damping stays
+        damping = jnp.where(better, jnp.where(state.computed, lowered, state.damping), raised)
         theta = jnp.where(better, state.trial, state.theta)
         gradient = jnp.where(better, gradient, state.gradient)
         hessian = jnp.where(better, hessian, state.hessian)
@@ -170,7 +169,7 @@ def _newton(objective: Any, start: Any, moves: Any, lower: Any, upper: Any) -> t
         damping = jnp.where(usable, damping, jnp.maximum(damping * 10, 1e-2))
         return _State(
             theta, jnp.where(better, value, state.value), gradient, hessian, trial, damping, edm,
-            usable & (edm < TOLERANCE) & (damping < 1e-3), state.last, state.iteration + 1,
+            usable, usable & (edm < TOLERANCE) & (damping < 1e-3), state.iteration + 1,
         )  # fmt: skip
 
     def going(state: _State) -> Any:

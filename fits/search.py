@@ -8,6 +8,7 @@ one at any mass and luminosity (`Search.unit`). The background is the fitted fun
   derivatives of B, with free normalisations), quick to fit and to publish. `linearity` tells where it stops being valid.
 
 The parameters of the background are free in both: constraining them by the fit to the same data would count the data twice.
+Those of a Gaussian process have a prior besides (`BackgroundFit.prior`), which is no such constraint.
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,13 @@ from trila.fits.likelihood import FunctionTerm, LinearTerm, Model, Observation, 
 from trila.fits.signal_systematics import Uncertainty, variations
 from trila.fits.signals import Signal
 
-__all__ = ["Form", "Search", "SignalTemplates", "linearity", "search", "templates"]
+__all__ = ["CONSTRAINED", "Form", "Search", "SignalTemplates", "linearity", "search", "templates"]
 
 Array = NDArray[np.float64]
 Form = Literal["exact", "linear"]
 
 #: Bounds of parameters with a constraint of unit width, and of whitened parameters of the background.
-_CONSTRAINED, _FREE = 10.0, 1000.0
+CONSTRAINED, _FREE = 10.0, 1000.0
 #: Part of the background, in its emptiest bin, that a negative signal may take away.
 _LARGEST_DEFICIT = 0.9
 
@@ -130,7 +131,10 @@ def search(fit: BackgroundFit, signal: SignalTemplates, *, form: Form = "linear"
     names = ("mu", *nuisances, *(f"background_{i}" for i in range(free)))
     first = 1 + len(nuisances)
     size, bins = len(names), signal.nominal.shape[1]
-    limit = np.concatenate([[np.inf], np.full(len(nuisances), _CONSTRAINED), np.full(free, _FREE)])
+    # a constrained background (a Gaussian process) is one of the whole spectrum
+    prior = fit.prior[0]
+    reach = np.where(np.isfinite(prior), CONSTRAINED, _FREE)
+    limit = np.concatenate([[np.inf], np.full(len(nuisances), CONSTRAINED), reach])
     lower = np.tile(-limit, (number, 1))
     lower[:, 0] = _lowest(signal.nominal * unit[:, None], prediction, weight)
     term = Term(None if form == "linear" else fit.function, first, size, 0, bins)
@@ -139,11 +143,14 @@ def search(fit: BackgroundFit, signal: SignalTemplates, *, form: Form = "linear"
     model = Model(
         Structure("code4", "code4p", (term,)),
         _tensors(
-            signal, unit, nuisances, size, windows.weight[0] if single else windows.weight,
+            signal, unit, nuisances, np.isfinite(prior), windows.weight[0] if single else windows.weight,
             _background(fit, form, single=single),
         ),
         names, 0, np.zeros(size), lower, limit, np.zeros(size, dtype=bool),
-        Observation(windows.counts[0] if single else windows.counts, np.zeros(size)), number,
+        Observation(
+            windows.counts[0] if single else windows.counts, np.concatenate([np.zeros(first), np.nan_to_num(prior)])
+        ),
+        number,
     )  # fmt: skip
     return Search(model, unit, fit, signal, form)
 
@@ -174,11 +181,12 @@ def _lowest(signal: Array, prediction: Array, weight: Array) -> Array:
 
 
 def _tensors(
-    signal: SignalTemplates, unit: Array, nuisances: list[str], size: int, weight: Array,
+    signal: SignalTemplates, unit: Array, nuisances: list[str], constrained: NDArray[np.bool_], weight: Array,
     background: LinearTerm | FunctionTerm,
 ) -> Tensors:  # fmt: skip
     """Samples are the signal, and spurious signals that the parameter of interest does not scale."""
     number, bins = signal.nominal.shape
+    size = 1 + len(nuisances) + constrained.size
     scaled = unit[:, None]
     shape = list(signal.up) + list(signal.spurious)
     nominal = np.zeros((number, 2 if signal.spurious else 1, bins))
@@ -197,8 +205,7 @@ def _tensors(
             events = signal.spurious[name][:, None] * signal.nominal
             up[:, i, 1], down[:, i, 1] = events, -events
     index = {name: 1 + i for i, name in enumerate(nuisances)}
-    normal = np.zeros(size)
-    normal[1 : 1 + len(nuisances)] = 1.0
+    normal = np.concatenate([[0.0], np.ones(len(nuisances)), constrained])
     return Tensors(
         nominal, factors, np.array([index[n] for n in signal.norms], dtype=np.int64), norm_up, norm_down,
         np.array([index[n] for n in shape], dtype=np.int64), up, down, normal, np.zeros(size), weight, (background,),

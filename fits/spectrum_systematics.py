@@ -93,8 +93,9 @@ def width_change(nominal: Spectrum, varied: Spectrum, masses: ArrayLike, width: 
     """
     relative = above("the width of the signal over its mass", width, 0, "give 0.05 for 5%")
     points = np.asarray(masses, dtype=np.float64)
+    shift = mass_shift(nominal, varied, points)
     slope = _slope(nominal, points)
-    change = 2 * mass_shift(nominal, varied, points) / slope
+    change = 2 * shift / slope
     crossing = np.sqrt(2 / np.pi) * slope * np.sqrt(np.abs(change)) / _effective_at(nominal, points)
     error = np.sqrt(crossing) / (slope * relative) ** 2
     if np.any(error > _WIDTH_ERROR):
@@ -176,7 +177,9 @@ def _effective(spectrum: Spectrum) -> Array:
     if spectrum.variances is None:
         return _events_above(spectrum)
     squares = np.append(np.cumsum(spectrum.variances[::-1])[::-1], 0.0)
-    return np.divide(_events_above(spectrum) ** 2, squares, out=np.zeros(squares.shape), where=squares > 0)
+    effective = np.zeros(squares.shape)
+    np.divide(_events_above(spectrum) ** 2, squares, out=effective, where=squares > 0)
+    return effective
 
 
 def _effective_at(spectrum: Spectrum, masses: Array) -> Array:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from trila.fits.asymptotics import BANDS
 from trila.fits.checks import inside
@@ -254,7 +254,7 @@ class _Hypotheses:
         # a fit of the data that failed at μ does not exclude it
         clsb, clb = (self._share(toys, np.nan_to_num(observed)) for toys in (with_signal, without))
         variance = (1 - clsb) / (clsb * self.number) + (1 - clb) / (clb * self.number)
-        share = norm.cdf(BANDS)
+        share = ndtr(BANDS)
         spread = np.sqrt(share * (1 - share) / self.number)
         here, down, up = (without[self._rank(share + x * spread)] for x in (0, -1, 1))
         tails = self._share(with_signal, here)

@@ -144,9 +144,13 @@ def refit(fit: BackgroundFit, counts: Array, *, hidden: Flags | None = None) -> 
         hidden: bins that each fit may not look at besides those not used, shape (T, I).
 
     Raises:
-        FitError: a fit of several windows, or one that failed.
+        FitError: a fit of several windows, one that failed, or one with a prior.
     """
     _check(fit)
+    if np.isfinite(fit.prior).any():
+        raise FitError(
+            f"{fit.function.name} has a prior on its parameters, expected a function with free ones; use `search` and `model_toys`"
+        )
     number, size = len(counts), len(fit.function.parameters)
     model = background_model(fit.function, fit.windows, fit.point, fit.transform)
     # toys that look at bins of their own are alternatives, always as many, which share all but the weights

@@ -188,6 +188,17 @@ def test_many_masses_are_the_same_as_one_by_one(template: Template) -> None:
         np.testing.assert_allclose(together[::50], alone, atol=1e-13)
 
 
+@pytest.mark.parametrize("shape", [Gaussian(0.1), Resolution(0.01, 1e-5), FAMILY, "template"], ids=str)
+def test_factors_may_differ_between_masses(shape: Signal, request: pytest.FixtureRequest) -> None:
+    if isinstance(shape, str):
+        shape = request.getfixturevalue(shape)
+    masses, scales, factors = [501.0, 620.0, 970.0], [0.98, 1.0, 1.03], [1.2, 0.9, 1.0]
+    together = shape.fractions(masses, EDGES, scale=scales, resolution=factors)
+    for row, mass, scale, factor in zip(together, masses, scales, factors, strict=True):
+        alone = shape.fractions([mass], EDGES, scale=scale, resolution=factor)[0]
+        np.testing.assert_allclose(row, alone, atol=1e-13)
+
+
 def test_shapes_travel_to_workers(template: Template) -> None:
     for shape in (Gaussian(0.05), Resolution(0.01, 1e-4), FAMILY, template):
         there = pickle.loads(pickle.dumps(shape))
@@ -304,6 +315,12 @@ def test_wrong_arguments(template: Template) -> None:
         FAMILY.fractions([500.0], EDGES, resolution=0.0)
     with pytest.raises(FitError, match=r"scale factor -1 on a signal"):
         template.fractions([500.0], EDGES, scale=-1.0)
+    with pytest.raises(FitError, match=r"resolution factor -2 on a signal"):
+        FAMILY.fractions([500.0, 600.0], EDGES, resolution=[1.0, -2.0])
+    with pytest.raises(
+        FitError, match=r"scale factors of shape \(2,\) on signals at 3 masses, expected one, or"
+    ):
+        template.fractions([500.0, 600.0, 700.0], EDGES, scale=[1.0, 1.1])
     with pytest.raises(
         FitError, match=r"mass 1500 GeV is outside of the templates, 500 to 974\.359 GeV; add"
     ):

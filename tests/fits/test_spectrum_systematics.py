@@ -149,7 +149,7 @@ def test_masses_with_too_few_events_are_refused() -> None:
     ):
         mass_shift(nominal, up, [500.0, last + 1])
     with pytest.raises(FitError, match=r"shift at 395 GeV can be measured from 400 to"):
-        mass_shift(nominal, up, [395.0])
+        width_change(nominal, up, [395.0], 0.05)
     # the count that a fluctuation has is that of events, not of weights
     heavy = nominal._replace(counts=2 * nominal.counts, variances=1e9 * nominal.counts)
     with pytest.raises(FitError, match=r"75\.\d+ events in all, expected at least 400 above two edges"):
