@@ -18,9 +18,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cramjam
 import hist
 import uhi.io.zip
+from isal import isal_zlib
 
 from trila.processors.errors import InputError, unknown_name
 
@@ -120,27 +120,13 @@ def _is_result(path: Path) -> bool:
     return isinstance(manifest, dict) and {"trila", "format_version"} <= manifest.keys()
 
 
-class _Deflate:
-    """`zlib.compressobj` by cramjam, which uproot brings along: as small, in half the time of zlib at its fastest."""
-
-    def __init__(self) -> None:
-        self._stream = cramjam.deflate.Compressor(level=1)
-
-    def compress(self, data: Any) -> bytes:
-        self._stream.compress(data)
-        return b""
-
-    def flush(self) -> bytes:
-        return bytes(self._stream.finish())
-
-
 class _Archive(zipfile.ZipFile):
-    """A zip file whose members are compressed by `_Deflate`."""
+    """A zip file whose members are compressed by ISA-L: smaller than by zlib at its fastest, in a third of the time."""
 
     def open(self, *args: Any, **options: Any) -> Any:
         handle = super().open(*args, **options)
         if handle.writable():  # zipfile offers zlib alone; were this attribute to go, zlib would do
-            handle._compressor = _Deflate()  # type: ignore[attr-defined]
+            handle._compressor = isal_zlib.compressobj(1, wbits=-isal_zlib.MAX_WBITS)  # type: ignore[attr-defined]
         return handle
 
 

@@ -5,7 +5,8 @@ offsets for all branches of a collection, and needs but the contents; so the bas
 transform takes from them what it needs.
 """
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -20,19 +21,102 @@ __all__ = ["Baskets", "BranchMapping"]
 
 
 class _Piece(NamedTuple):
-    """A range of entries of one basket; objects of entry i are `contents[offsets[i] : offsets[i + 1]]`."""
+    """A range of entries; objects of entry i are `contents[offsets[i] : offsets[i + 1]]`."""
 
     offsets: NDArray[Any]
     contents: NDArray[Any]
 
 
-class Baskets:
-    """A jagged branch, piece by piece, in the byte order of the file."""
+class _Basket(NamedTuple):
+    """One basket of a branch, as it lies in the file.
 
-    def __init__(self, pieces: Sequence[_Piece], dtype: Any) -> None:
-        self.pieces = list(pieces)
-        self.dtype = np.dtype(dtype).newbyteorder("=")
-        self._values: NDArray[Any] | None = None
+    Attributes:
+        branch, number: which.
+        stored: as compressed, without its header.
+        entries: how many the branch says it has.
+        inside: those that are asked for.
+        key: bytes of the header.
+        border: bytes of contents; offsets follow in a jagged branch.
+        size: bytes of both.
+    """
+
+    branch: Any
+    number: int
+    stored: NDArray[np.uint8]
+    entries: int
+    inside: slice
+    key: int
+    border: int
+    size: int
+
+    def read(self, dtype: np.dtype[Any], jagged: bool) -> _Piece:
+        """The entries that are asked for; of a flat branch with no offsets.
+
+        Raises:
+            ValueError: the basket has another number of entries than the branch says.
+        """
+        data = self._decompressed()
+        contents = data[: self.border].view(dtype)
+        offsets = np.empty(0, np.int32)
+        if jagged:  # bytes from the beginning of the header, after their own number; the last is not set
+            offsets = data[self.border :].view(">i4")[1:].astype(np.int32)
+            offsets -= self.key
+            offsets[-1] = self.border
+            offsets //= dtype.itemsize
+        if (len(offsets) - 1 if jagged else len(contents)) != self.entries:
+            raise ValueError(
+                f"basket {self.number} of branch {self.branch.name} does not have {self.entries} entries"
+            )
+        if jagged:
+            return _Piece(offsets[self.inside.start : self.inside.stop + 1], contents)
+        return _Piece(offsets, contents[self.inside])
+
+    def _decompressed(self) -> NDArray[np.uint8]:
+        if len(self.stored) == self.size:
+            return np.array(self.stored)
+        # algorithm, method, and sizes before and after in three bytes each
+        header = self.stored[:9].tobytes()
+        sizes = int.from_bytes(header[3:6], "little"), int.from_bytes(header[6:9], "little")
+        if header[:2] == b"ZS" and sizes == (len(self.stored) - 9, self.size):  # faster than uproot's way
+            return np.frombuffer(_ZSTD.decompress(self.stored[9:], self.size), np.uint8)
+        chunk, cursor = self.branch.basket_chunk_cursor(self.number)
+        cursor.skip(self.key)
+        return np.asarray(
+            uproot.compression.decompress(chunk, cursor, {}, len(self.stored), self.size).raw_data
+        )
+
+
+_ZSTD = pa.Codec("zstd")
+_KEY = struct.Struct(
+    ">6xi4xh"
+)  # of TKey: its own size and version; size of the object; date; size of the key
+_END_OF_KEY = struct.Struct(">ix")  # of TBasket, behind the key's names: where contents end; a flag
+
+
+def _baskets(branch: Any, start: int, stop: int) -> list[_Basket]:
+    """Those of a branch that have entries from start to stop."""
+    found = []
+    for number, (first, end) in enumerate(pairwise(branch.entry_offsets)):
+        if first < stop and start < end:
+            raw: Any = np.asarray(branch.basket_chunk_cursor(number)[0].raw_data)
+            size, key = _KEY.unpack_from(raw)
+            (last,) = _END_OF_KEY.unpack_from(raw, key - _END_OF_KEY.size)
+            inside = slice(max(start, first) - first, min(stop, end) - first)
+            found.append(_Basket(branch, number, raw[key:], end - first, inside, key, last - key, size))
+    return found
+
+
+class Baskets:
+    """A jagged branch: baskets are decompressed when they are asked for, one at a time.
+
+    What is needed of one is taken while it is in the cache of the processor.
+    """
+
+    def __init__(self, baskets: Sequence[_Basket], dtype: np.dtype[Any]) -> None:
+        self._baskets = baskets
+        self._stored = dtype
+        self.dtype = dtype.newbyteorder("=")
+        self._loaded: tuple[NDArray[np.int32], NDArray[Any]] | None = None
 
     @classmethod
     def of(cls, column: Any) -> "Baskets":
@@ -41,109 +125,65 @@ class Baskets:
             return column
         layout = ak.Array(column).layout.to_ListOffsetArray64(True)
         contents = np.asarray(layout.content.data)
-        return cls([_Piece(layout.offsets.data, contents)], contents.dtype)
+        baskets = cls([], contents.dtype)
+        baskets._loaded = np.diff(layout.offsets.data).astype(np.int32), contents[: layout.offsets[-1]]
+        return baskets
 
-    def counts(self) -> NDArray[Any]:
+    def _pieces(self) -> Iterator[_Piece]:
+        return (basket.read(self._stored, jagged=True) for basket in self._baskets)
+
+    def _load(self) -> tuple[NDArray[np.int32], NDArray[Any]]:
+        """Counts and values."""
+        if self._loaded is None:
+            counts = np.empty(sum(b.inside.stop - b.inside.start for b in self._baskets), np.int32)
+            # at most: a basket may have more entries than are asked for
+            values = np.empty(sum(b.border for b in self._baskets) // self.dtype.itemsize, self.dtype)
+            entry, stop = 0, 0
+            for offsets, contents in self._pieces():
+                np.subtract(offsets[1:], offsets[:-1], out=counts[entry : entry + len(offsets) - 1])
+                entry += len(offsets) - 1
+                found = contents[offsets[0] : offsets[-1]]
+                values[stop : stop + len(found)] = found
+                stop += len(found)
+            self._loaded = counts, values[:stop]
+        return self._loaded
+
+    def counts(self) -> NDArray[np.int32]:
         """The number of objects in each entry."""
-        counts = [piece.offsets[1:] - piece.offsets[:-1] for piece in self.pieces]
-        return np.concatenate(counts) if counts else np.empty(0, np.int64)
+        return self._load()[0]
 
     def offsets(self) -> NDArray[np.int64]:
         """Where the objects of each entry begin and end among all, from 0."""
-        return np.concatenate([[0], np.cumsum(self.counts())]).astype(np.int64)
-
-    def have(self, counts: NDArray[Any]) -> bool:
-        """Whether each entry has the given number of objects."""
-        start = 0
-        for offsets, _ in self.pieces:  # a basket's offsets fit the cache of the processor
-            stop = start + len(offsets) - 1
-            if not np.array_equal(offsets[1:] - offsets[:-1], counts[start:stop]):
-                return False
-            start = stop
-        return start == len(counts)
+        return np.concatenate([[0], np.cumsum(self.counts(), dtype=np.int64)])
 
     def values(self) -> NDArray[Any]:
-        """All objects, one after the other; from then on there is no other copy of them."""
-        if self._values is None:
-            sizes = [int(offsets[-1] - offsets[0]) for offsets, _ in self.pieces]
-            self._values = np.empty(sum(sizes), self.dtype)
-            stop = 0
-            for number, (size, (offsets, contents)) in enumerate(zip(sizes, self.pieces, strict=True)):
-                values = self._values[stop : stop + size]
-                values[:] = contents[offsets[0] : offsets[-1]]
-                self.pieces[number] = _Piece(offsets - offsets[0], values)
-                stop += size
-        return self._values
+        """All objects, one after the other."""
+        return self._load()[1]
 
     def firsts(self) -> NDArray[Any]:
-        """The first object of each entry, 0 where there is none."""
-        firsts = np.zeros(sum(len(offsets) - 1 for offsets, _ in self.pieces), self.dtype)
-        start = 0
-        for offsets, contents in self.pieces:
-            filled = np.flatnonzero(offsets[1:] > offsets[:-1])
-            firsts[start + filled] = contents[offsets[filled]]
-            start += len(offsets) - 1
-        return firsts
-
-
-_ZSTD = pa.Codec("zstd")
-
-
-def _decompressed(chunk: Any, cursor: Any, size: int) -> NDArray[np.uint8]:
-    """What a basket holds after its header, where the cursor is; `size` bytes."""
-    stored = chunk.raw_data[cursor.index - chunk.start :]
-    if len(stored) == size:
-        return np.array(stored)
-    header = stored[:9].tobytes()  # algorithm, method, and sizes before and after in three bytes each
-    sizes = int.from_bytes(header[3:6], "little"), int.from_bytes(header[6:9], "little")
-    if header[:2] == b"ZS" and sizes == (len(stored) - 9, size):  # Arrow is faster than what uproot uses
-        return np.frombuffer(_ZSTD.decompress(stored[9:], size), np.uint8)
-    return np.asarray(uproot.compression.decompress(chunk, cursor, {}, len(stored), size).raw_data)
-
-
-def _piece(branch: Any, number: int, dtype: Any, jagged: bool) -> _Piece:
-    """A basket; of a flat branch with no offsets.
-
-    Raises:
-        ValueError: it has another number of entries than the branch says.
-    """
-    chunk, cursor = branch.basket_chunk_cursor(number)
-    basket = uproot.models.TBasket.Model_TBasket.read(
-        chunk, cursor.copy(), {"basket_num": number, "read_basket": False}, branch.file, branch.file, branch
-    )
-    cursor.skip(basket.member("fKeylen"))
-    data = _decompressed(chunk, cursor, basket.member("fObjlen"))
-    contents = data[: basket.border].view(dtype)
-    offsets = np.empty(0, np.int32)
-    if (
-        jagged
-    ):  # positions of bytes from the beginning of the header, after their own number; the last is not set
-        offsets = data[basket.border :].view(">i4")[1:].astype(np.int32)
-        offsets -= basket.member("fKeylen")
-        offsets[-1] = basket.border
-        offsets //= contents.itemsize
-    entries = branch.entry_offsets[number + 1] - branch.entry_offsets[number]
-    if (len(offsets) - 1 if jagged else len(contents)) != entries:
-        raise ValueError(f"basket {number} of branch {branch.name} does not have {entries} entries")
-    return _Piece(offsets, contents)
+        """The first object of each entry, 0 where there is none; other objects are not kept."""
+        pieces = self._pieces() if self._loaded is None else [_Piece(self.offsets(), self.values())]
+        firsts = [np.zeros(0, self.dtype)]
+        for offsets, contents in pieces:
+            filled = offsets[1:] > offsets[:-1]
+            firsts.append(np.zeros(len(filled), self.dtype))
+            firsts[-1][filled] = contents[offsets[:-1][filled]]
+        return np.concatenate(firsts)
 
 
 def _read(branch: Any, start: int, stop: int) -> Baskets | NDArray[Any]:
     """Entries of a branch that `_is_plain`, without uproot's way through queues and executors for each basket."""
-    jagged = type(branch.interpretation) is uproot.AsJagged
-    dtype = (branch.interpretation.content if jagged else branch.interpretation).from_dtype
-    pieces = []
-    for number, (first, end) in enumerate(pairwise(branch.entry_offsets)):
-        if first < stop and start < end:
-            offsets, contents = _piece(branch, number, dtype, jagged)
-            inside = slice(max(start, first) - first, min(stop, end) - first)
-            if jagged:
-                pieces.append(_Piece(offsets[inside.start : inside.stop + 1], contents))
-            else:
-                pieces.append(_Piece(offsets, contents[inside]))
-    if jagged:
-        return Baskets(pieces, dtype)
-    return np.concatenate([np.empty(0, dtype), *(p.contents for p in pieces)]).astype(dtype.newbyteorder("="))
+    baskets = _baskets(branch, start, stop)
+    if type(branch.interpretation) is uproot.AsJagged:
+        return Baskets(baskets, branch.interpretation.content.from_dtype)
+    dtype = branch.interpretation.from_dtype
+    values = np.empty(stop - start, dtype.newbyteorder("="))
+    entry = 0
+    for basket in baskets:
+        contents = basket.read(dtype, jagged=False).contents
+        values[entry : entry + len(contents)] = contents
+        entry += len(contents)
+    return values
 
 
 def _is_plain(branch: Any) -> bool:

@@ -1,7 +1,7 @@
 """Fast filling of histograms, with the bin edges of `hist.Hist.fill`.
 
 Finding the bin takes most of the time of filling. `indices` and `fill` do it once for all the histograms that share an
-axis; `locate`, `locate_regular` and `add` are for compiled loops that fill as they go, into `memory_of` a histogram.
+axis; `locate` and `locate_regular` are for compiled loops that find cells for `fill_cells`.
 """
 
 from functools import lru_cache
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trila.processors.compiled import kernel
 
-__all__ = ["Bins", "Indices", "add", "bins_of", "fill", "indices", "locate", "locate_regular", "memory_of"]
+__all__ = ["Bins", "Indices", "bins_of", "fill", "fill_cells", "indices", "locate", "locate_regular"]
 
 #: Positions on an axis.
 Indices = NDArray[np.int32]
@@ -74,13 +74,6 @@ def locate_regular(value: float, low: float, width: float, bins: int) -> int:
 
 
 @kernel
-def add(memory: NDArray[np.float64], position: int, weight: float) -> None:
-    """Add one weight to a histogram's memory."""
-    memory[position, 0] += weight
-    memory[position, 1] += weight * weight
-
-
-@kernel
 def _locate_all(values: NDArray[Any], bins: Bins, out: Indices) -> None:
     for k in range(len(values)):
         out[k] = locate(np.float64(values[k]), bins)
@@ -93,9 +86,10 @@ def _locate_all_regular(values: NDArray[Any], low: float, width: float, bins: in
 
 
 @kernel
-def _add_all(position: NDArray[np.int64], weight: NDArray[np.float64], memory: NDArray[np.float64]) -> None:
-    for k in range(len(position)):
-        add(memory, position[k], weight[k])
+def _add(cells: Indices, weight: NDArray[np.float64], memory: NDArray[np.float64]) -> None:
+    for k in range(len(cells)):
+        memory[cells[k], 0] += weight[k]
+        memory[cells[k], 1] += weight[k] * weight[k]
 
 
 def indices(axis: Any, values: Any) -> Indices:
@@ -126,19 +120,29 @@ def fill(
         weight: shape (n,).
         positions: one for each axis, from `indices`; shape (n,), or a number.
     """
-    flat: Any = np.int64(0)
-    for position, size in zip(reversed(positions), reversed(histogram.axes.extent), strict=True):
-        flat = flat * size + position
-    _add_all(np.broadcast_to(flat, weight.shape), weight, memory_of(histogram))
-
-
-def memory_of(histogram: hist.Hist[Any]) -> NDArray[np.float64]:
-    """The memory of a histogram: sums of weights and of squared weights, shape (cells, 2).
-
-    The first axis runs fastest: with n0, n1, ... positions on the axes (flow bins counted), cell (i0, i1, ...) is at
-    i0 + n0 * (i1 + n1 * ...).
-    """
     view = histogram.view(flow=True)
+    cells = np.full(len(weight), positions[-1], np.int32)
+    for position, size in zip(reversed(positions[:-1]), reversed(view.shape[:-1]), strict=True):
+        cells *= size
+        cells += position
+    _add(cells, weight, _memory_of(view))
+
+
+def fill_cells(histogram: hist.Hist[Any], weight: NDArray[np.float64], cells: Indices) -> None:
+    """Add weights to cells of a histogram.
+
+    The first axis runs fastest: with n0, n1, ... positions on the axes (flow bins counted), cell (i0, i1, ...) is
+    i0 + n0 * (i1 + n1 * ...).
+
+    Args:
+        histogram: with `Weight` storage.
+        weight, cells: shape (n,).
+    """
+    _add(cells, weight, _memory_of(histogram.view(flow=True)))
+
+
+def _memory_of(view: Any) -> NDArray[np.float64]:
+    """The memory that a histogram's view shows: sums of weights and of squared weights, shape (cells, 2)."""
     memory = np.asarray(view).T.reshape(-1).view(np.float64).reshape(-1, 2)
     if not np.shares_memory(memory, view):
         raise RuntimeError("histogram memory is not laid out with the first axis fastest")

@@ -259,8 +259,8 @@ def read(
     )  # fmt: skip
     key = (uuid, source.object_path, f"{start}-{stop}")
     mapping.preload_column_source(*key[:2], source)
-    names = [name.replace("[", "[[]") for name in _branches(layout)]
-    form = BranchMapping._extract_base_form(source, iteritems_options={"filter_name": names})
+    wanted = frozenset(_branches(layout)).__contains__  # a list would be tried name by name for each branch
+    form = BranchMapping._extract_base_form(source, iteritems_options={"filter_name": wanted})
     form["parameters"]["metadata"] = {
         **metadata, "filename": file, "entrystart": start, "entrystop": stop, "fileuuid": uuid,
         "format": layout.table.name, "era": layout.era, "products": layout.table.products,

@@ -26,7 +26,14 @@ from trila.processors.filling import fill, indices
 from trila.processors.histograms import JET_PT_EDGES, new, variable
 from trila.processors.identification import ID_FIELDS, tight_jet_id
 from trila.processors.matching import mutual_nearest
-from trila.processors.response_filling import Located, fill_direct, fill_matched, fill_ratio, located
+from trila.processors.response_filling import (
+    Located,
+    fill_direct,
+    fill_matched,
+    fill_pairs,
+    fill_ratio,
+    located,
+)
 from trila.processors.selection import (
     EVENT_COLUMNS,
     EVENT_CUTS,
@@ -198,16 +205,17 @@ class ResponseProcessor(Processor):
 
         histograms = self._book(collection)
         weight = selected.weight
-        every = np.ones(len(hlt.pt), np.bool_)
         axes = histograms["direct"].axes
         jets = _Jets(
-            located(hlt, axes, passed, weight), located(reference, axes, passed, weight), partners.of_a
+            located(hlt, axes, passed, weight),
+            located(reference, axes, passed, weight, identified),
+            partners.of_a,
         )
-        fill_matched(histograms["matching_reference"], jets.reference, identified, partners.of_a)
-        fill_matched(histograms["matching_hlt"], jets.hlt, every, partners.of_b)
+        fill_matched(histograms["matching_reference"], jets.reference, partners.of_a)
+        fill_matched(histograms["matching_hlt"], jets.hlt, partners.of_b)
         fill_direct(
-            histograms["direct"], histograms["pt_correlation"], histograms["delta_r"], jets.reference, identified,
-            partners, jets.hlt,
+            histograms["direct"], histograms["pt_correlation"], histograms["delta_r"], jets.reference, partners,
+            jets.hlt,
         )  # fmt: skip
         pt_gen = self._fill_gen(histograms, events, jets, collection, passed, weight)
         found = dijets(
@@ -316,20 +324,15 @@ class ResponseProcessor(Processor):
     ) -> None:
         w = weight[found.event]
         hlt, reference = jets.hlt, jets.reference
-        pt_tag = reference.jets.pt[found.tag].astype(np.float64)
-        pt_probe = reference.jets.pt[found.probe].astype(np.float64)
-        pt_hlt = hlt.jets.pt[found.hlt_probe].astype(np.float64)
-        main = histograms["tag_probe"]
-        eta, tag = reference.eta[found.probe], reference.pt[found.tag]
-        average = indices(main.axes[1], 0.5 * (pt_tag + pt_probe))
-        response = indices(main.axes[2], pt_hlt / pt_probe)
-        fill(main, w, eta, tag, response)
-        fill(histograms["tag_probe_reference"], w, eta, reference.pt[found.probe], response)
-        fill(histograms["tag_probe_hlt"], w, eta, hlt.pt[found.hlt_probe], response)
-        fill(histograms["tag_probe_average"], w, eta, average, response)
+        fill_pairs(histograms, reference, hlt, found, w)
         sums = histograms["tag_probe_sums"]
-        for quantity, values in {"pt_tag": pt_tag, "pt_reference": pt_probe, "pt_hlt": pt_hlt}.items():
-            fill(sums, w * values, eta, tag, indices(sums.axes[2], quantity))
+        eta, tag = reference.eta[found.probe], reference.pt[found.tag]
+        for quantity, pt in {
+            "pt_tag": reference.jets.pt[found.tag],
+            "pt_reference": reference.jets.pt[found.probe],
+            "pt_hlt": hlt.jets.pt[found.hlt_probe],
+        }.items():
+            fill(sums, w * pt, eta, tag, indices(sums.axes[2], quantity))
 
     def _table(
         self, events: Any, jets: _Jets, found: Dijets, selected: EventSelection, collection: str,

@@ -127,7 +127,7 @@ class WideJets(NamedTuple):
 
     def of(self, events: NDArray[np.int64]) -> "WideJets":
         """The systems of these events alone."""
-        return WideJets._make(values[..., events] for values in self)
+        return WideJets._make(np.take(values, events, axis=-1) for values in self)
 
 
 @kernel

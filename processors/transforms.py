@@ -45,7 +45,7 @@ def content(stack: Stack) -> None:
     """
     counts = ak.to_numpy(stack.pop())
     column = Baskets.of(stack.pop())
-    if not column.have(counts):
+    if not np.array_equal(column.counts(), counts):
         raise ValueError("a column does not have as many entries as its collection has objects")
     stack.append(ak.contents.NumpyArray(column.values()))  # coffea would copy a NumPy array
 
@@ -63,7 +63,10 @@ def fraction(stack: Stack) -> None:
     """
     mass, eta, pt, energy = (_values(stack.pop()).astype(np.float32, copy=False) for _ in range(4))
     growth = np.exp(eta)
-    total = pt * (growth + 1 / growth) * np.float32(0.5)
+    total = 1 / growth  # from here on in place: new memory would cost as much as the arithmetic
+    total += growth
+    total *= pt
+    total *= np.float32(0.5)
     total *= total
     total += mass * mass
     np.sqrt(total, out=total)
@@ -88,7 +91,7 @@ def first(stack: Stack) -> None:
 
 def count(stack: Stack) -> None:
     """A jagged column -> the number of its entries in each event."""
-    stack.append(Baskets.of(stack.pop()).counts().astype(np.int32))
+    stack.append(Baskets.of(stack.pop()).counts())
 
 
 def offsets(stack: Stack) -> None:
