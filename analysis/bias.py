@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trila.analysis.fit_inputs import FitInput, number, provenance, write_product
+from trila.analysis.fit_inputs import FitInput, check_place, number, provenance, write_product
 from trila.analysis.fitting import FitOutcome
 from trila.analysis.scans import scan
 from trila.fits.background import BackgroundFit, fit_background
@@ -56,11 +56,12 @@ def bias(
     Raises:
         FitError, InputError: as `scan`, a truth that cannot be fitted, and a file that cannot be written.
     """
+    check_place(output)
     ready = scan(given, function, shape, points, sources=sources, window=choices.window)
     found = search(ready.fit, ready.templates)
     names = choices.truths or (function,)
     advance = progress("backgrounds", len(names))
-    content: dict[str, Any] = {"spurious": [], "injection": [], "coverage": []}
+    content: dict[str, Any] = {"spurious": [], "injection": [], "linearity": [], "coverage": []}
     for name in names:
         truth = _fitted(name, ready.fit)
         spurious = spurious_signal(found, truth)
@@ -79,7 +80,14 @@ def bias(
                 for i, mass in enumerate(made.masses)
                 for k in range(made.strengths.size)
             ]
-            above = [s for s in choices.strengths if s > 0]
+            content["linearity"] += [
+                {"truth": name, "mass": float(mass)}
+                | _row(_LINE, [getattr(made, field)[i] for field in _LINE])
+                for i, mass in enumerate(made.masses)
+            ]
+        above = [s for s in choices.strengths if s > 0]
+        # no limit excludes a signal of 0
+        if choices.toys and above:
             tested = coverage(
                 found, strengths=above, toys=choices.toys, seed=choices.seed, truth=truth, level=choices.level
             )
@@ -103,6 +111,7 @@ def bias(
 _INJECTION = (
     "injected", "fitted", "fitted_error", "mean_pull", "mean_pull_error", "width", "width_error",
 )  # fmt: skip
+_LINE = ("slope", "slope_error", "offset", "offset_error")
 _COVERAGE = ("injected", "covered", "low", "high")
 
 

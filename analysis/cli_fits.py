@@ -36,7 +36,9 @@ Target = Annotated[
         help="As for `trila fit`; or a workspace of pyhf or HistFactory as JSON.",
     ),
 ]
-_FUNCTION = "Background: dijet4, ua2-5, modexp4, bernstein3, ..., expr:EXPRESSION, FILE.py:NAME; gp, swift:FUNCTION."
+_FUNCTION = (
+    "Background: dijet4, ua2-5, modexp4, bernstein3, ..., expr:EXPRESSION, FILE.py:NAME; gp, swift:FUNCTION."
+)
 _RANGE = "Fit range, GeV."
 Function = Annotated[str, typer.Option("--function", help=_FUNCTION)]
 Range = Annotated[str, typer.Option("--range", metavar="LO:HI", help=_RANGE)]
@@ -69,7 +71,7 @@ _SIGNAL = "gauss:WIDTH, dcb:FILE.yaml, resolution:a,b, or a file of templates."
 _MASSES = "Masses of the scan, GeV."
 OptionalSignal = Annotated[str | None, typer.Option("--signal", help=_SIGNAL)]
 OptionalMasses = Annotated[str | None, typer.Option("--masses", metavar="LO:HI:STEP|LIST", help=_MASSES)]
-Seed = Annotated[int, typer.Option(help="Of the toys.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the toys.")]
 Patch = Annotated[
     str | None,
     typer.Option(metavar="PATCH.json[:NAME]", help="JSON patch or pyhf patch set for a workspace."),
@@ -197,6 +199,7 @@ def ftest(
 
 
 def limit(
+    context: typer.Context,
     spectrum: Target,
     output: Output,
     function: OptionalFunction = None,
@@ -210,7 +213,9 @@ def limit(
     check: Annotated[CheckName, typer.Option(help="Masses that Minuit fits again.")] = CheckName.sample,
     toys: Annotated[
         int,
-        typer.Option(help="Toys at each signal strength: limits without asymptotic formulas; 0 for none."),
+        typer.Option(
+            min=0, help="Toys at each signal strength: limits without asymptotic formulas; 0 for none."
+        ),
     ] = 0,
     seed: Seed = 0,
     lumi: Annotated[float | None, typer.Option(help="Integrated luminosity, 1/pb: limits in pb.")] = None,
@@ -254,7 +259,7 @@ def limit(
         from trila.analysis import workspaces as given_workspaces
 
         if given_workspaces.is_workspace(spectrum):
-            _only_workspace(function=function, range=range, signal=signal, masses=masses)
+            _check_options(context, workspace=True)
             content = given_workspaces.limit(
                 Path(spectrum), output, patch=patch, poi=poi, level=cl, check=check.value
             )
@@ -263,6 +268,7 @@ def limit(
             from trila.analysis.limits import Choices
             from trila.analysis.limits import limit as make
 
+            _check_options(context, workspace=False)
             function, range, signal, masses = _needed(
                 function=function, range=range, signal=signal, masses=masses
             )
@@ -283,6 +289,7 @@ def limit(
 
 
 def significance(
+    context: typer.Context,
     spectrum: Target,
     output: Output,
     function: OptionalFunction = None,
@@ -292,7 +299,7 @@ def significance(
     sqrts: Sqrts = 13000.0,
     uncertainty: Sources = [],
     window: Window = None,
-    toys: Annotated[int, typer.Option(help="Toys for the global p-value; 0 for none.")] = 100,
+    toys: Annotated[int, typer.Option(min=0, help="Toys for the global p-value; 0 for none.")] = 100,
     seed: Seed = 0,
     patch: Patch = None,
     poi: Poi = None,
@@ -311,12 +318,13 @@ def significance(
         from trila.analysis import workspaces as given_workspaces
 
         if given_workspaces.is_workspace(spectrum):
-            _only_workspace(function=function, range=range, signal=signal, masses=masses)
+            _check_options(context, workspace=True)
             content = given_workspaces.significance(Path(spectrum), output, patch=patch, poi=poi)
         else:
             from trila.analysis.fit_inputs import masses as points
             from trila.analysis.hunts import significance as make
 
+            _check_options(context, workspace=False)
             function, range, signal, masses = _needed(
                 function=function, range=range, signal=signal, masses=masses
             )
@@ -344,7 +352,9 @@ def bumphunt(
     function: Function,
     range: Range,
     output: Output,
-    toys: Annotated[int, typer.Option(help="Toys for the global p-value, fitted like the data.")] = 1000,
+    toys: Annotated[
+        int, typer.Option(min=1, help="Toys for the global p-value, fitted like the data.")
+    ] = 1000,
     seed: Seed = 0,
     sideband: Annotated[
         bool, typer.Option("--sideband", help="Fit once more without the bump, in data and toys.")
@@ -398,7 +408,7 @@ def bias(
         str, typer.Option(metavar="LIST", help="Injected signals, in their expected errors.")
     ] = "0,1,2,3,5",
     toys: Annotated[
-        int, typer.Option(help="Toys for each background, mass and signal; 0: spurious signals alone.")
+        int, typer.Option(min=0, help="Toys for each background, mass and signal; 0: spurious signals alone.")
     ] = 200,
     seed: Seed = 0,
     cl: Annotated[
@@ -462,7 +472,7 @@ def diagnose(
     ],
     patch: Patch = None,
     poi: Poi = None,
-    toys: Annotated[int, typer.Option(help="Toys for the goodness of fit; 0 for none.")] = 0,
+    toys: Annotated[int, typer.Option(min=0, help="Toys for the goodness of fit; 0 for none.")] = 0,
     seed: Seed = 0,
     style: Style = StyleName.cms,
     label: Status = "Private work",
@@ -492,12 +502,23 @@ def diagnose(
         out.print(f"{path}, {len(paths)} plots: {outdir}")
 
 
-def _only_workspace(**options: str | None) -> None:
+#: Options of a search that a workspace takes as well, and those for workspaces alone.
+_ALSO_WORKSPACE = {"spectrum", "output", "cl", "check", "debug"}
+_ONLY_WORKSPACE = {"patch", "poi"}
+
+
+def _check_options(context: typer.Context, *, workspace: bool) -> None:
+    """Options that would change nothing are mistakes."""
     from trila.processors.errors import InputError
 
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise InputError(f"--{given[0]} is for spectra, and a workspace brings its own model; leave it out")
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        if workspace and name not in _ALSO_WORKSPACE | _ONLY_WORKSPACE:
+            raise InputError(f"--{name} is for spectra, and a workspace brings its own model; leave it out")
+        if not workspace and name in _ONLY_WORKSPACE:
+            raise InputError(f"--{name} is for workspaces of pyhf or HistFactory; leave it out")
 
 
 def _needed(**options: str | None) -> list[str]:
@@ -522,14 +543,14 @@ def _print_limits(content: list[dict[str, Any]]) -> None:
     )
     step = -(-len(content) // _ROWS)
     for entry in content[::step]:
+        # a workspace may have no mass, and then perhaps the name of a patch
+        name = escaped(entry["patch"]) if entry["mass"] is None else f"{entry['mass']:g}"
         if not entry["certificate"]["passed"]:
-            table.add_row(
-                f"{entry['mass']:g}", "", "", "", escaped("; ".join(entry["certificate"]["reasons"]))
-            )
+            table.add_row(name, "", "", "", escaped("; ".join(entry["certificate"]["reasons"])))
             continue
         bands = entry["expected"]
         table.add_row(
-            f"{entry['mass']:g}",
+            name,
             f"{entry['observed']:.4g}",
             f"{bands[2]:.4g}",
             f"{bands[1]:.4g} to {bands[3]:.4g}",

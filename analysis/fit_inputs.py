@@ -1,6 +1,7 @@
 """What all fits start from: a spectrum cut to its range, without blinded and vetoed bins; masses; where products go."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from trila.processors.errors import InputError
 
 __all__ = [
     "FitInput",
+    "check_place",
     "interval",
     "masses",
     "number",
@@ -67,6 +69,8 @@ def prepared(
         InputError, FitError: as `spectra.read`, and a range or window that is none.
     """
     low, high = interval("--range", range)
+    if not 0 < sqrt_s < np.inf:
+        raise InputError(f"--sqrts {sqrt_s:g}, expected the collision energy in GeV above 0, such as 13000")
     hidden = tuple(interval("--blind", window) for window in blind)
     away = tuple(interval("--veto", window) for window in veto)
     everything = spectra.read(text, columns=columns)
@@ -171,12 +175,31 @@ def number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def check_place(path: Path) -> None:
+    """Complain of a file that cannot be written before long work is done for it.
+
+    Raises:
+        InputError: a folder, or a place without permission.
+    """
+    try:
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        why = (
+            "it is a folder" if path.is_dir() else f"{folder} is no folder" if not folder.is_dir()
+            else f"no permission in {folder}" if not os.access(folder, os.W_OK) else ""
+        )  # fmt: skip
+    except OSError as error:  # a name that is too long
+        why = str(error.strerror)
+    if why:
+        raise InputError(f"{path} cannot be written: {why}; choose another place")
+
+
 def write_product(path: Path, content: Any) -> None:
     """Write a product, its folder made where missing, under a temporary name first.
 
     Raises:
         InputError: the place cannot be written.
     """
+    check_place(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, content)

@@ -22,7 +22,18 @@ from trila.fits.gaussian_process import LENGTH_FLOOR, GaussianProcess, gaussian_
 from trila.fits.sliding_background import sliding_background
 from trila.fits.spectrum import scale
 
-__all__ = ["GP", "SWIFT", "FitOutcome", "background", "fit", "fit_content", "fitted", "ftest", "notes_on"]
+__all__ = [
+    "GP",
+    "SWIFT",
+    "FitOutcome",
+    "background",
+    "fit",
+    "fit_content",
+    "fitted",
+    "ftest",
+    "notes_on",
+    "weights_note",
+]
 
 #: Kinds of backgrounds that are more than a function, and the mean of the first.
 GP, SWIFT = "gp", "swift"
@@ -101,15 +112,21 @@ def fitted(function: SpectrumFunction, given: FitInput) -> BackgroundFit:
 
 def notes_on(found: BackgroundFit, given: FitInput) -> tuple[str, ...]:
     """What a user should know of a fit before trusting what is built on it."""
-    notes = []
-    if given.spectrum.variances is not None:
-        notes.append(f"{given.spectrum.name} holds sums of weights: {_APPROXIMATION}")
+    notes = weights_note(given)
     if found.p_value[0] < 0.01:
-        notes.append(
+        bad = (
             f"{found.function.name} describes the spectrum badly: chi2 {found.deviance[0]:.1f} for {found.ndof[0]} degrees of "
             f"freedom, p-value {found.p_value[0]:.2g}; try `trila ftest`"
         )
-    return tuple(notes)
+        notes += (bad,)
+    return notes
+
+
+def weights_note(given: FitInput) -> tuple[str, ...]:
+    """What is approximate with a spectrum of weights; nothing for event counts."""
+    if given.spectrum.variances is None:
+        return ()
+    return (f"{given.spectrum.name} holds sums of weights: {_APPROXIMATION}",)
 
 
 def fit_content(found: BackgroundFit, given: FitInput) -> dict[str, Any]:

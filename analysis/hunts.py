@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trila.analysis.fit_inputs import FitInput, number, provenance, write_product
+from trila.analysis.fit_inputs import FitInput, check_place, number, provenance, write_product
 from trila.analysis.fitting import FitOutcome, fitted, notes_on
 from trila.analysis.scans import scan
 from trila.fits.bump_hunt import bump_hunt
@@ -35,6 +35,7 @@ def bumphunt(
         FitError: as `bump_hunt`.
         InputError: the file cannot be written.
     """
+    check_place(output)
     fit = fitted(resolve(function), given)
     found = bump_hunt(fit, toys=toys, seed=seed, sideband=sideband)
     options = given.asked | {"function": function, "toys": toys, "seed": seed, "sideband": sideband}
@@ -74,6 +75,7 @@ def significance(
     Raises:
         FitError, InputError: as `limits.scan`, and a file that cannot be written.
     """
+    check_place(output)
     ready = scan(given, function, shape, points, sources=sources, window=window)
     found = search(ready.fit, ready.templates)
     local = discovery(found.model)

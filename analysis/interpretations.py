@@ -2,37 +2,61 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from trila.fits.background import BackgroundFit
-from trila.fits.couplings import coupling_limit, read_scaling
+from trila.fits.couplings import Scaling, coupling_limit, read_scaling
 from trila.fits.dimuon_limits import Bands, FractionTable, coupling_limits, photon_density
 from trila.fits.errors import FitError
 
-__all__ = ["Interpreter", "interpreters"]
+__all__ = ["Interpreter", "Tables", "interpreters", "read_tables"]
 
 #: Of limits in events at all masses of a scan, and the factor that makes them pb.
 Interpreter = Callable[[Bands, float], Bands]
 
 
-def interpreters(
-    coupling: Path | None, fit: BackgroundFit | None, other: Path | None
-) -> dict[str, Interpreter]:
-    """What limits can be turned into, by the key under which they stand in LIMITS.json.
+class Tables(NamedTuple):
+    """What the user knows of other physics; None where nothing is given.
+
+    Attributes:
+        predictions: of a resonance's cross-section.
+        others: fraction of dimuons that do not come from virtual photons.
+    """
+
+    predictions: Scaling | None
+    others: FractionTable | None
+
+
+def read_tables(coupling: Path | None, other: Path | None, *, eps2: bool) -> Tables:
+    """Read the tables before long work is done for them.
 
     Args:
         coupling: table of predictions, see `couplings.read_scaling`.
-        fit: of the dimuon background, to which limits on ε² are normalised.
-        other: table mass,fraction of the dimuons that do not come from virtual photons.
+        other: table mass,fraction.
+        eps2: whether limits on ε² are wanted.
 
     Raises:
         FitError: a table that cannot be read, or one without use.
     """
+    if other is not None and not eps2:
+        raise FitError("a table of other dimuons is for limits on eps2; add --eps2")
+    return Tables(
+        None if coupling is None else read_scaling(coupling), None if other is None else _fractions(other)
+    )
+
+
+def interpreters(tables: Tables, fit: BackgroundFit | None) -> dict[str, Interpreter]:
+    """What limits can be turned into, by the key under which they stand in LIMITS.json.
+
+    Args:
+        tables: what is known.
+        fit: of the dimuon background, to which limits on ε² are normalised; None without them.
+    """
     found: dict[str, Interpreter] = {}
-    if coupling is not None:
-        table = read_scaling(coupling)
+    if tables.predictions is not None:
+        table = tables.predictions
 
         def on_coupling(events: Bands, per: float) -> Bands:
             observed = coupling_limit(table, events.masses, events.observed * per)
@@ -40,13 +64,10 @@ def interpreters(
             return Bands(events.masses, observed, expected.T)
 
         found["coupling"] = on_coupling
-    if fit is None and other is not None:
-        raise FitError("a table of other dimuons is for limits on eps2; add --eps2")
     if fit is not None:
-        fractions = None if other is None else _fractions(other)
 
         def on_mixing(events: Bands, _per: float) -> Bands:
-            return coupling_limits(events, photon_density(fit, events.masses, fractions=fractions))
+            return coupling_limits(events, photon_density(fit, events.masses, fractions=tables.others))
 
         found["eps2"] = on_mixing
     return found

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from trila.analysis.envelopes import PREFIX, chosen_functions, enveloped, limits_of
 from trila.analysis.exported_models import write_models
-from trila.analysis.fit_inputs import FitInput, number, provenance, write_product
-from trila.analysis.interpretations import Interpreter, interpreters
+from trila.analysis.fit_inputs import FitInput, check_place, number, provenance, write_product
+from trila.analysis.fitting import weights_note
+from trila.analysis.interpretations import Interpreter, interpreters, read_tables
 from trila.analysis.scans import part, scan
 from trila.fits.background import BackgroundFit
 from trila.fits.certificates import Certificate, Check, certify
@@ -104,18 +105,20 @@ def limit(
         FitError, InputError: as `scan`, choices that do not fit together, and a file that cannot be written.
     """
     per, unit = _unit(choices)
+    tables = read_tables(choices.coupling, choices.other, eps2=choices.eps2)
+    check_place(output)
+    if choices.workspaces is not None:
+        check_place(choices.workspaces / "background.json")
     if function.partition(":")[0] == PREFIX:
         done = _enveloped(given, function, shape, points, choices)
     else:
         done = _scanned(given, function, shape, points, choices, progress)
+    hidden = {"blinded": [list(window) for window in given.blind]} if given.blind else {}
     options = given.asked | {"function": function, "signal": shape} | _recorded(choices)
     made = provenance("limit", options)["digest"]
     masses = done.masses
     interpreted = _interpreted(
-        interpreters(choices.coupling, done.backgrounds if choices.eps2 else None, choices.other),
-        masses,
-        done.rows,
-        per,
+        interpreters(tables, done.backgrounds if choices.eps2 else None), masses, done.rows, per
     )
     content = [
         limit_entry(
@@ -127,9 +130,11 @@ def limit(
         for mass, row, more, extra in zip(masses, done.rows, interpreted, done.extras, strict=True)
     ]  # fmt: skip
     content += [_missing(mass, reason, unit, choices.level, made) for mass, reason in done.skipped.items()]
-    content.sort(key=lambda entry: entry["mass"])
-    write_product(output, content)
+    content = sorted((entry | hidden for entry in content), key=lambda entry: float(entry["mass"]))
     notes = done.notes
+    if choices.workspaces is not None and done.models is not None:
+        notes += write_models(choices.workspaces, *done.models, name="mass")
+    write_product(output, content)
     failed_masses = [entry["mass"] for entry in content if not entry["certificate"]["passed"]]
     if failed_masses:
         notes += (f"no certified limit at {len(failed_masses)} of {len(content)} masses",)
@@ -144,6 +149,7 @@ class _Done(NamedTuple):
         rows: one for each.
         extras: more to write of each.
         backgrounds: the fit that limits on a coupling are normalised to; None if there is none.
+        models: the search and its limits in its own units, for files of models; None if there are several searches.
         skipped: other masses, with the reason.
         notes: what a user should know.
     """
@@ -152,6 +158,7 @@ class _Done(NamedTuple):
     rows: list[_Row]
     extras: list[dict[str, Any]]
     backgrounds: BackgroundFit | None
+    models: tuple[Search, Limits] | None
     skipped: dict[float, str]
     notes: tuple[str, ...]
 
@@ -168,9 +175,9 @@ def _scanned(
     if choices.toys:
         rows, failed = _by_toys(found, rows, choices, progress("toys", found.unit.size))
         notes += tuple(f"{failed} toys failed; none of them excludes anything" for _ in [0] if failed)
-    if choices.workspaces is not None:
-        notes += write_models(choices.workspaces, found, limits, name="mass")
-    return _Done(ready.templates.masses, rows, [{} for _ in rows], ready.fit, ready.skipped, notes)
+    return _Done(
+        ready.templates.masses, rows, [{} for _ in rows], ready.fit, (found, limits), ready.skipped, notes
+    )
 
 
 def _enveloped(given: FitInput, function: str, shape: str, points: Array, choices: Choices) -> _Done:
@@ -208,14 +215,17 @@ def _enveloped(given: FitInput, function: str, shape: str, points: Array, choice
         raise FitError(
             "--eps2 is normalised to one fitted background; give one --function, or one family of one function"
         )
-    return _Done(ready.templates.masses, rows, extras, first, ready.skipped, ())
+    notes = weights_note(given)
+    if ready.skipped:
+        notes += (f"{len(ready.skipped)} of {points.size} masses are left out",)
+    return _Done(ready.templates.masses, rows, extras, first, None, ready.skipped, notes)
 
 
 def _unit(choices: Choices) -> tuple[float, str]:
     """Factor from events, and its unit.
 
     Raises:
-        FitError: a luminosity not above 0, or none where one is needed.
+        FitError: a luminosity not above 0 or without end, or none where one is needed.
     """
     if choices.luminosity is None:
         if choices.coupling is not None:
@@ -223,8 +233,8 @@ def _unit(choices: Choices) -> tuple[float, str]:
                 "--coupling turns cross sections into couplings and needs --lumi, the luminosity in 1/pb"
             )
         return 1.0, "events"
-    if not choices.luminosity > 0:
-        raise FitError(f"--lumi {choices.luminosity:g}, expected 1/pb above 0")
+    if not 0 < choices.luminosity < np.inf:
+        raise FitError(f"--lumi {choices.luminosity:g}, expected 1/pb above 0, such as 137000")
     return 1 / choices.luminosity, "pb"
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trila.analysis.fit_inputs import FitInput
-from trila.analysis.fitting import GP, SWIFT, background, fitted, notes_on
+from trila.analysis.fitting import GP, SWIFT, background, fitted, notes_on, weights_note
 from trila.fits.background import BackgroundFit, Windows, fit_background, of_windows, whole
 from trila.fits.errors import FitError
 from trila.fits.functions import resolve
@@ -94,7 +94,7 @@ def scan(
     else:
         fit, made, failed = _converged(fit_background(mean, cut.windows), made)
         skipped = skipped | failed
-        notes = ()
+        notes = weights_note(given)
     notes += tuple(f"{len(skipped)} of {points.size} masses are left out" for _ in [0] if skipped)
     return Scan(fit, _spurious(fit, made, uncertainties(sources)), skipped, notes)
 

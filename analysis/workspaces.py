@@ -16,6 +16,9 @@ from trila.processors.errors import InputError, unknown_name
 
 __all__ = ["GivenModel", "diagnose", "is_workspace", "limit", "models", "significance"]
 
+#: No mass is this large; JSON knows numbers that are infinite.
+_HUGE = 1e100
+
 
 class GivenModel(NamedTuple):
     """A model that a workspace describes.
@@ -34,7 +37,7 @@ class GivenModel(NamedTuple):
 def is_workspace(text: str) -> bool:
     """Whether an argument names a JSON file with channels."""
     path = Path(text)
-    if path.suffix != ".json" or not path.is_file():
+    if path.suffix != ".json" or not _is_file(text):
         return False
     content = read_json(path)
     return isinstance(content, dict) and "channels" in content
@@ -55,18 +58,21 @@ def models(path: Path, *, patch: str | None = None, poi: str | None = None) -> l
     workspace = read_json(path)
     if patch is None:
         return [GivenModel("", None, from_workspace(workspace, poi=poi))]
-    file, _, name = patch.partition(":") if not Path(patch).is_file() else (patch, "", "")
+    file, _, name = patch.partition(":") if not _is_file(patch) else (patch, "", "")
     content = read_json(Path(file))
     if isinstance(content, list):
         return [GivenModel(Path(file).stem, None, from_workspace(workspace, patch=content, poi=poi))]
     try:
-        found = {
-            str(p["metadata"]["name"]): (p["metadata"]["values"], p["patch"]) for p in content["patches"]
-        }
+        given = content["patches"]
+        found = {str(p["metadata"]["name"]): (p["metadata"]["values"], p["patch"]) for p in given}
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{file} is neither a JSON patch nor a patch set of pyhf; expected a list, or 'patches'"
         ) from error
+    if not found or len(found) < len(given):
+        raise InputError(
+            f"{file} holds {len(given)} patches with {len(found)} names; expected at least one, each with a name of its own"
+        )
     if name:
         if name not in found:
             raise unknown_name("patch", name, found)
@@ -77,9 +83,18 @@ def models(path: Path, *, patch: str | None = None, poi: str | None = None) -> l
     ]
 
 
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
 def _mass(values: Any) -> float | None:
     first = values[0] if isinstance(values, list) and values else None
-    return float(first) if isinstance(first, (int, float)) and not isinstance(first, bool) else None
+    if not isinstance(first, (int, float)) or isinstance(first, bool) or not abs(first) < _HUGE:
+        return None
+    return float(first)
 
 
 def limit(

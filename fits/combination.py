@@ -70,8 +70,8 @@ def combine(searches: Sequence[Search], shares: ArrayLike, *, which: Index | Non
     lower, upper = _bounds(models, places, len(names), index, factors)
     observed = [one.observed().counts[index] for one in models]
     auxiliary = np.zeros(len(names))
-    for one, place in zip(models, places, strict=True):
-        auxiliary[place[:-1]] = one.observation.auxiliary
+    for part, place in zip(models, places, strict=True):
+        auxiliary[place[:-1]] = part.observation.auxiliary
     model = Model(
         _structure(models, places),
         _tensors(models, places, len(names), index, factors),

@@ -235,7 +235,9 @@ def _check(mean: BackgroundFit, floor: Array) -> None:
         )
 
 
-def _most_probable(evidence: Any, edges: Array, expected: Array, root: Array, floor: Array) -> Hyperparameters:
+def _most_probable(
+    evidence: Any, edges: Array, expected: Array, root: Array, floor: Array
+) -> Hyperparameters:
     """Hyper-parameters of the largest evidence within bounds."""
     low, high = edges[0], edges[-1]
     span = high - low

@@ -143,11 +143,13 @@ def _background(found: Search, index: int, limits: Limits, name: str) -> Workspa
     samples: list[dict[str, Any]] = [{"name": "background", "data": centred.tolist(), "modifiers": []}]
     parameters = []
     for k, column in enumerate(here.jacobian.T):
-        label, data, modifier, reach = f"background_{k}_{name}", column, {"type": "normfactor", "data": None}, bound
+        label, reach = f"background_{k}_{name}", CONSTRAINED if constrained[k] else bound
+        data = column
+        modifier: dict[str, Any] = {"name": label, "type": "normfactor", "data": None}
         if constrained[k]:
             shapes = {"hi_data": column.tolist(), "lo_data": (-column).tolist()}
-            data, modifier, reach = 0 * column, {"type": "histosys", "data": shapes}, CONSTRAINED
-        samples.append({"name": f"background_{k}", "data": data.tolist(), "modifiers": [{"name": label} | modifier]})
+            data, modifier = np.zeros(column.size), {"name": label, "type": "histosys", "data": shapes}
+        samples.append({"name": f"background_{k}", "data": data.tolist(), "modifiers": [modifier]})
         parameters.append({"name": label, "inits": [0.0], "bounds": [[-reach, reach]]})
     observation = {"name": name, "data": here.counts.tolist()}
     return _content([{"name": name, "samples": samples}], [observation], parameters)

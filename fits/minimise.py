@@ -111,7 +111,10 @@ def _minimise(
 
 
 class _State(NamedTuple):
-    """Of one fit: the best point so far with its derivatives, and the one to try next."""
+    """Of one fit: the best point so far with its derivatives, and the one to try next.
+
+    `computed` says that this was a step and not the same point again, `last` that it is the one after which the fit is done.
+    """
 
     theta: Any
     value: Any
@@ -121,6 +124,7 @@ class _State(NamedTuple):
     damping: Any
     edm: Any
     computed: Any
+    last: Any
     done: Any
     iteration: Any
 
@@ -169,7 +173,7 @@ def _newton(objective: Any, start: Any, moves: Any, lower: Any, upper: Any) -> t
         damping = jnp.where(usable, damping, jnp.maximum(damping * 10, 1e-2))
         return _State(
             theta, jnp.where(better, value, state.value), gradient, hessian, trial, damping, edm,
-            usable, usable & (edm < TOLERANCE) & (damping < 1e-3), state.iteration + 1,
+            usable, usable & (edm < TOLERANCE) & (damping < 1e-3), state.last, state.iteration + 1,
         )  # fmt: skip
 
     def going(state: _State) -> Any:
@@ -177,7 +181,9 @@ def _newton(objective: Any, start: Any, moves: Any, lower: Any, upper: Any) -> t
 
     first = jnp.clip(start, lower, upper)
     number = start.shape[0]
-    begin = _State(first, jnp.inf, jnp.zeros(number), jnp.eye(number), first, 0.0, jnp.inf, False, False, 0)
+    begin = _State(
+        first, jnp.inf, jnp.zeros(number), jnp.eye(number), first, 0.0, jnp.inf, False, False, False, 0
+    )
     end = jax.lax.while_loop(going, body, jax.tree.map(jnp.asarray, begin))
     converged = end.done & jnp.isfinite(end.value)
     return end.theta, end.value, end.gradient, end.hessian, converged, end.edm

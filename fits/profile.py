@@ -124,8 +124,8 @@ def covariance(minimum: Minimum, free: NDArray[np.bool_]) -> tuple[Array, NDArra
         sound[:, None, None], hessian * scale[:, :, None] * scale[:, None, :], np.eye(index.size)
     )
     eigenvalues = np.linalg.eigvalsh(scaled)
-    # a direction whose curvature is lost in rounding is no measurement
-    sound &= eigenvalues[:, 0] > 1e-13 * eigenvalues[:, -1]
+    # a direction whose curvature is lost in rounding is no measurement; without free parameters there is none to lose
+    sound &= eigenvalues.min(axis=1, initial=np.inf) > 1e-13 * eigenvalues.max(axis=1, initial=0.0)
     safe = np.where(sound[:, None, None], scaled, np.eye(index.size))
     full = np.zeros(minimum.hessian.shape)
     inverse = 2 * np.linalg.inv(safe) * scale[:, :, None] * scale[:, None, :]

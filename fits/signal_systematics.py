@@ -33,6 +33,9 @@ Unit = Literal["fraction", "events", "sigma"]
 # Names with a meaning of their own; every other name is a normalisation.
 _KINDS: dict[str, Kind] = {"scale": "shape", "resolution": "shape", "spurious": "spurious"}
 
+# Names of other parameters in a model that is written to a file.
+_TAKEN = r"mu|(background|spurious)_.*"
+
 # A name this similar to one with a meaning is a slip, and would silently become a normalisation.
 _SIMILAR = 0.8
 
@@ -68,7 +71,7 @@ def uncertainties(texts: Sequence[str]) -> tuple[Uncertainty, ...]:
     """Read texts of the form SOURCE=SIZE.
 
     Raises:
-        FitError: another form, a size that is no number or out of range, a name that is given twice or is close to
+        FitError: another form, a name of another parameter, a size that is no number or out of range, a name that is given twice or is close to
             one with a meaning of its own.
 
     >>> uncertainties(["luminosity=0.016"])[0].kind
@@ -97,6 +100,10 @@ def _uncertainty(text: str) -> Uncertainty:
     if not re.fullmatch(r"[A-Za-z][\w-]*", name, re.ASCII) or np.isnan(size):
         raise FitError(
             f"uncertainty '{text}', expected SOURCE=SIZE, a name and a number such as scale=0.02; mend it."
+        )
+    if re.fullmatch(_TAKEN, name):
+        raise FitError(
+            f"uncertainty '{name}' has the name of another parameter of the model; choose another."
         )
     close = difflib.get_close_matches(name.lower(), _KINDS, n=1, cutoff=_SIMILAR)
     if name not in _KINDS and close:

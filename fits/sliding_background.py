@@ -162,7 +162,9 @@ def _candidates(
     bins, number = spectrum.counts.size, len(function.parameters)
     widest = (bins - 1) // 2
     if half_widths is None:
-        half_widths = np.geomspace(min(number + 1, max(widest, 1)), max(widest, 1), _TRIED).round().astype(int).tolist()
+        half_widths = (
+            np.geomspace(min(number + 1, max(widest, 1)), max(widest, 1), _TRIED).round().astype(int).tolist()
+        )
     if min(half_widths) < 1:
         raise FitError(f"half width of {min(half_widths)} bins, expected at least 1; give another")
     filled = np.append(0, np.cumsum(spectrum.used & (spectrum.counts > 0)))
@@ -224,9 +226,7 @@ def _responses(fit: BackgroundFit, design: Array, parameters: int) -> Array:
     """∂background_i/∂count_j in each window, shape (M, I, I); the design's last columns are the background's."""
     information = (fit.windows.weight / fit.prediction)[:, :, None] * design
     inverse = np.linalg.inv(np.swapaxes(design, 1, 2) @ information)
-    return np.asarray(
-        design[:, :, -parameters:] @ inverse[:, -parameters:] @ np.swapaxes(information, 1, 2)
-    )
+    return np.asarray(design[:, :, -parameters:] @ inverse[:, -parameters:] @ np.swapaxes(information, 1, 2))
 
 
 def _refitted(background: SlidingBackground, counts: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -244,4 +244,4 @@ def _refitted(background: SlidingBackground, counts: Array) -> tuple[Array, NDAr
     expected = predicted(fit.function, each.windows, point).reshape(len(counts), number, size)
     bins = np.arange(background.row.size)
     prediction = expected[:, background.row, bins - background.first[background.row]]
-    return prediction, found.converged.reshape(len(counts), number).all(axis=1)
+    return prediction, np.all(found.converged.reshape(len(counts), number), axis=1)
