@@ -31,7 +31,7 @@ __all__ = ["Choices", "LimitOutcome", "limit", "limit_entry", "limit_rows"]
 Array = NDArray[np.float64]
 
 #: Largest difference of the linear background from the function, in statistical errors of a bin.
-LINEAR = 0.2
+LINEAR = 0.02
 
 
 class Choices(NamedTuple):

@@ -110,6 +110,11 @@ def _judge(
     positive = covariance(minimum, free)[1]
     shape = (model.alternatives, len(model.parameters))
     lower, upper = (np.broadcast_to(b, shape)[which] for b in (model.lower, model.upper))
+    if free[model.poi]:
+        # no signal is best: the likelihood rises from the bound on, and its curvature there is not asked for
+        others = free & (np.arange(free.size) != model.poi)
+        none = minimum.values[:, model.poi] <= np.maximum(lower[:, model.poi], 0)
+        positive = np.where(none & (lower[:, model.poi] >= 0), covariance(minimum, others)[1], positive)
     span = np.where(np.isfinite(upper - lower), upper - lower, 1.0)
     touches = free & ((minimum.values - lower < 1e-6 * span) | (upper - minimum.values < 1e-6 * span))
     # a best fit without signal stands at the bound of a parameter of interest that cannot be negative: that is no fault
