@@ -21,10 +21,10 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest --doctest-modules --pyargs trila
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: $(INSTALLED)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
 # The fast tests with the oldest versions that pyproject.toml allows.
 test-minimums:
@@ -38,6 +38,7 @@ benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/calibration.py
+	$(BIN)/python benchmarks/limits.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-minimums build dist demo

@@ -252,8 +252,7 @@ def limit(
 ) -> None:
     """Upper limits in CLs on a resonance, for all masses of a scan; or on the parameter of interest of a workspace.
 
-    Example: `trila limit result:dijet.mass --rebin standard --function dijet5 --range 489:2037 --signal gauss:0.07
-    --masses 600:1800:50 --uncertainty scale=0.01 -o limits.json`
+    Example: `trila limit result:dijet.mass --rebin standard --function dijet5 --range 489:2037 --signal gauss:0.07 --masses 600:1800:50 --uncertainty scale=0.01 -o limits.json`
     """
     with reported(debug):
         from trila.analysis import workspaces as given_workspaces
@@ -311,8 +310,7 @@ def significance(
 ) -> None:
     """Local p-values of a resonance at all masses of a scan, and the global one.
 
-    Example: `trila significance result:dijet.mass --rebin standard --function dijet5 --range 489:2037 --signal gauss:0.07
-    --masses 600:1800:20 -o significance.json`
+    Example: `trila significance result:dijet.mass --rebin standard --function dijet5 --range 489:2037 --signal gauss:0.07 --masses 600:1800:20 -o significance.json`
     """
     with reported(debug):
         from trila.analysis import workspaces as given_workspaces
@@ -425,8 +423,7 @@ def bias(
 ) -> None:
     """Test a search on pseudo-data: spurious signals, injected signals, coverage of limits.
 
-    Example: `trila bias result:dijet.mass --rebin standard --function dijet5 --range 489:2037 --signal gauss:0.07
-    --masses 700,1000,1500 --truth ua2-5 --truth modexp4 -o bias.json`
+    Example: `trila bias result:dijet.mass --rebin standard --function dijet5 --range 489:2037 --signal gauss:0.07 --masses 700,1000,1500 --truth ua2-5 --truth modexp4 -o bias.json`
     """
     with reported(debug):
         from trila.analysis.bias import BiasChoices
@@ -539,7 +536,11 @@ _ROWS = 20
 def _print_limits(content: list[dict[str, Any]]) -> None:
     unit, level = content[0]["unit"], content[0]["level"]
     table = Table(
-        "mass [GeV]", f"observed {100 * level:g}% CL [{unit}]", "expected", "-1 to +1 sigma", "certificate"
+        "mass [GeV]",
+        escaped(f"observed {100 * level:g}% CL [{unit}]"),
+        "expected",
+        "-1 to +1 sigma",
+        "certificate",
     )
     step = -(-len(content) // _ROWS)
     for entry in content[::step]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from trila.analysis.fit_inputs import FitInput
 from trila.analysis.scans import slices
+from trila.fits.background import Windows
 from trila.fits.certificates import Certificate
 from trila.fits.envelope import LADDERS, Envelope, EnvelopeLimits, envelope, envelope_limits
 from trila.fits.errors import FitError
@@ -69,7 +70,12 @@ def enveloped(
     ladders = ladders_of(function)
     most = max(len(resolve(name).parameters) for ladder in ladders for name in ladder)
     cut = slices(given, most, shape, points, sources=sources, window=window)
-    return Enveloped(envelope(cut.windows, cut.templates, ladders=ladders), cut.templates, cut.skipped)
+    windows, number = cut.windows, cut.templates.masses.size
+    if len(windows.edges) < number:
+        # masses that share a window may have different functions
+        edges, counts, weight, energy = windows
+        windows = Windows(*(np.repeat(x, number, axis=0) for x in (edges, counts, weight)), energy)
+    return Enveloped(envelope(windows, cut.templates, ladders=ladders), cut.templates, cut.skipped)
 
 
 def limits_of(found: Envelope, level: float) -> tuple[EnvelopeLimits, list[Certificate]]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trila.analysis.fit_inputs import FitInput, check_place, number, provenance, write_product
 from trila.analysis.fitting import FitOutcome, fitted, notes_on
-from trila.analysis.scans import scan
+from trila.analysis.scans import form_of, scan
 from trila.fits.bump_hunt import bump_hunt
 from trila.fits.errors import FitError
 from trila.fits.functions import resolve
@@ -78,6 +78,8 @@ def significance(
     check_place(output)
     ready = scan(given, function, shape, points, sources=sources, window=window)
     found = search(ready.fit, ready.templates)
+    if form_of(found) == "exact":
+        found = search(ready.fit, ready.templates, form="exact")
     local = discovery(found.model)
     overall: list[dict[str, Any]] = []
     notes = ready.notes

@@ -17,7 +17,7 @@ from trila.analysis.exported_models import write_models
 from trila.analysis.fit_inputs import FitInput, check_place, number, provenance, write_product
 from trila.analysis.fitting import weights_note
 from trila.analysis.interpretations import Interpreter, interpreters, read_tables
-from trila.analysis.scans import part, scan
+from trila.analysis.scans import LINEAR, part, scan
 from trila.fits.background import BackgroundFit
 from trila.fits.certificates import Certificate, Check, certify
 from trila.fits.dimuon_limits import Bands
@@ -29,9 +29,6 @@ from trila.fits.toy_limits import toy_limits
 __all__ = ["Choices", "LimitOutcome", "limit", "limit_entry", "limit_rows"]
 
 Array = NDArray[np.float64]
-
-#: Largest difference of the linear background from the function, in statistical errors of a bin.
-LINEAR = 0.02
 
 
 class Choices(NamedTuple):

@@ -14,15 +14,18 @@ from trila.fits.functions import resolve
 from trila.fits.gaussian_process import LENGTH_FLOOR, gaussian_process
 from trila.fits.limits import best_fit_error
 from trila.fits.profile import profile
-from trila.fits.search import SignalTemplates, search, templates
+from trila.fits.search import Form, Search, SignalTemplates, linearity, search, templates
 from trila.fits.signal_systematics import Uncertainty, uncertainties
 from trila.fits.signals import Signal, signal
 from trila.fits.spectrum_systematics import spectrum_variations
 from trila.fits.windows import merged, sliding
 
-__all__ = ["Scan", "Slices", "part", "scan", "slices"]
+__all__ = ["LINEAR", "Scan", "Slices", "form_of", "part", "scan", "slices"]
 
 Array = NDArray[np.float64]
+
+#: Largest difference of the linear background from the function, in statistical errors of a bin.
+LINEAR = 0.02
 
 
 class Slices(NamedTuple):
@@ -97,6 +100,13 @@ def scan(
         notes = weights_note(given)
     notes += tuple(f"{len(skipped)} of {points.size} masses are left out" for _ in [0] if skipped)
     return Scan(fit, _spurious(fit, made, uncertainties(sources)), skipped, notes)
+
+
+def form_of(found: Search) -> Form:
+    """How the background of a search has to be taken: linear only if that is valid at the fits of all masses."""
+    fits = profile(found.model)
+    departure = [linearity(found, one.values, fits.which) for one in (fits.background, fits.best)]
+    return "linear" if np.all(np.max(departure, axis=0) < LINEAR) else "exact"
 
 
 def slices(

@@ -34,10 +34,10 @@ def from_workspace(
     import jsonpatch
     import pyhf
 
-    content = json.loads(json.dumps(workspace))  # pyhf and patches may change what they are given
     try:
-        if patch is not None:
-            content = jsonpatch.apply_patch(content, list(patch))
+        content = workspace if patch is None else jsonpatch.apply_patch(workspace, list(patch))
+        # pyhf may change what it is given; integers may be larger than any float
+        content = json.loads(json.dumps(content), parse_int=float)
         read = pyhf.Workspace(content)
         model = read.model() if poi is None else read.model(poi_name=poi)
         data = read.data(model, include_auxdata=True)
