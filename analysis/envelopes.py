@@ -74,7 +74,8 @@ def enveloped(
     if len(windows.edges) < number:
         # masses that share a window may have different functions
         edges, counts, weight, energy = windows
-        windows = Windows(*(np.repeat(x, number, axis=0) for x in (edges, counts, weight)), energy)
+        edges, counts, weight = (np.repeat(x, number, axis=0) for x in (edges, counts, weight))
+        windows = Windows(edges, counts, weight, energy)
     return Enveloped(envelope(windows, cut.templates, ladders=ladders), cut.templates, cut.skipped)
 
 

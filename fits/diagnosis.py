@@ -14,7 +14,8 @@ from scipy.special import chdtrc
 from trila.fits.errors import FitError
 from trila.fits.likelihood import Model, Observation, deviance
 from trila.fits.minimise import Minimum, minimise
-from trila.fits.profile import covariance, expected_counts, free_fit, free_parameters, profile
+from trila.fits.profile import covariance, free_fit, free_parameters, profile
+from trila.fits.toys import model_toys
 
 __all__ = [
     "BestFit", "Correlations", "GoodnessOfFit", "Impacts", "Pulls", "best_fit", "correlations", "goodness_of_fit", "impacts",
@@ -256,19 +257,9 @@ def goodness_of_fit(model: Model, fit: BestFit, *, toys: int = 0, seed: int = 0)
 
 
 def _fit_toys(model: Model, fit: BestFit, toys: int, seed: int) -> Minimum:
-    generator = np.random.default_rng(seed)
-    tensors = model.tensors_of(fit.alternative)
-    expected = expected_counts(model, fit.values[None], np.array([fit.alternative]))[0]
-    weight = np.where(tensors.weight > 0, tensors.weight, 1.0)
-    counts = generator.poisson(np.maximum(expected * weight, 0.0), size=(toys, expected.size)) / weight
-    width = _constraint(model, fit)[1]
-    drawn = generator.normal(fit.values, np.where(np.isfinite(width), width, 0.0), size=(toys, width.size))
-    counted = generator.poisson(np.maximum(tensors.poisson * fit.values, 0.0), size=drawn.shape)
-    auxiliary = np.where(tensors.poisson > 0, counted, drawn)
-    auxiliary = np.where(fit.free, auxiliary, fit.data.auxiliary)
+    drawn = model_toys(model, fit.values, toys, seed, alternative=fit.alternative)
     start = np.repeat(fit.values[None], toys, axis=0)
-    which = np.full(toys, fit.alternative, dtype=np.int64)
-    return free_fit(model, Observation(counts, auxiliary), start, which)
+    return free_fit(model, drawn, start, np.full(toys, fit.alternative, dtype=np.int64))
 
 
 def _bounds(model: Model, alternative: int) -> tuple[Array, Array]:
