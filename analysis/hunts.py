@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trila.analysis.envelopes import PREFIX, enveloped
 from trila.analysis.fit_inputs import FitInput, check_place, number, provenance, write_product
 from trila.analysis.fitting import FitOutcome, fitted, notes_on
 from trila.analysis.scans import form_of, scan
 from trila.fits.bump_hunt import bump_hunt
+from trila.fits.envelope import envelope_discovery
 from trila.fits.errors import FitError
 from trila.fits.functions import resolve
 from trila.fits.look_elsewhere import gross_vitells, scan_toys, toy_global
@@ -76,23 +78,33 @@ def significance(
         FitError, InputError: as `limits.scan`, and a file that cannot be written.
     """
     check_place(output)
-    ready = scan(given, function, shape, points, sources=sources, window=window)
-    found = search(ready.fit, ready.templates)
-    if form_of(found) == "exact":
-        found = search(ready.fit, ready.templates, form="exact")
-    local = discovery(found.model)
     overall: list[dict[str, Any]] = []
-    notes = ready.notes
-    if toys and len(ready.fit.windows.edges) > 1:
-        notes += ("no global p-value: each mass has a background of its own, and toys need one for all",)
+    notes: tuple[str, ...] = ()
+    if function.partition(":")[0] == PREFIX:
+        several = enveloped(given, function, shape, points, sources=sources, window=window)
+        made, skipped = several.templates, several.skipped
+        local, unit = envelope_discovery(several.envelope), np.ones(made.masses.size)
+        single = False
+    else:
+        ready = scan(given, function, shape, points, sources=sources, window=window)
+        made, skipped, notes = ready.templates, ready.skipped, ready.notes
+        found = search(ready.fit, made)
+        if form_of(found) == "exact":
+            found = search(ready.fit, made, form="exact")
+        local, unit = discovery(found.model), found.unit
+        single = len(ready.fit.windows.edges) == 1
+    if toys and not single:
+        notes += ("no global p-value: toys need one background for all masses",)
+    elif toys and not local.verified.any():
+        notes += ("no global p-value: no mass has a significance",)
     elif toys:
-        overall, more = _overall(found, local, signal(shape).width(ready.templates.masses), toys, seed)
+        overall, more = _overall(found, local, signal(shape).width(made.masses), toys, seed)
         notes += more
     options = given.asked | {
         "function": function, "signal": shape, "uncertainties": list(sources), "window": window, "toys": toys, "seed": seed,
     }  # fmt: skip
-    rows = local_rows(ready.templates.masses, local, found.unit)
-    rows += [{"mass": m, "p_local": None, "z_local": None, "reason": why} for m, why in ready.skipped.items()]
+    rows = local_rows(made.masses, local, unit)
+    rows += [{"mass": m, "p_local": None, "z_local": None, "reason": why} for m, why in skipped.items()]
     content = {
         "local": sorted(rows, key=lambda row: float(row["mass"])),
         "global": overall,
@@ -107,7 +119,7 @@ def _overall(
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Global p-values of the largest excess, and what is missing of them."""
     q0 = scan_toys(found, toys, seed)
-    largest = float(np.nanmax(local.q0))
+    largest = float(np.max(local.q0[local.verified]))
     counted = toy_global(q0, largest)
     by_toys = {
         "p_global": counted.value, "p_global_error": (counted.high - counted.low) / 2, "method": "toys", "toys": toys,
