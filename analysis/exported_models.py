@@ -32,6 +32,8 @@ def write_models(folder: Path, found: Search, limits: Limits, *, name: str) -> t
     """
     masses = found.templates.masses
     usable = np.isfinite(np.column_stack([limits.observed, limits.expected])).all(axis=1)
+    if not usable.any():
+        return ("no workspaces: there is no limit at any mass",)
     notes = [f"no workspace at {m:g} GeV, where there is no limit" for m in masses[~usable]]
     if len(found.fit.windows.edges) == 1:
         write_product(folder / "background.json", background_workspace(found, limits, name=name))

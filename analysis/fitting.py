@@ -135,7 +135,8 @@ def fit_content(found: BackgroundFit, given: FitInput) -> dict[str, Any]:
         "function": found.function.name,
         "parameters": list(found.function.parameters),
         "values": found.values[0].tolist(),
-        "covariance": found.covariance[0].tolist(),
+        # that of a norm far above its events may be no floating-point number
+        "covariance": [[number(value) for value in row] for row in found.covariance[0]],
         "chi2": {"deviance": float(found.deviance[0]), "pearson": float(found.pearson[0])},
         "ndof": int(found.ndof[0]),
         "p_value": number(found.p_value[0]),
@@ -154,10 +155,19 @@ def _process_content(found: GaussianProcess, given: FitInput) -> dict[str, Any]:
 
 
 def _swift(function: SpectrumFunction, given: FitInput) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """FIT.json of sliding windows, and what a user should know of them."""
+    """FIT.json of sliding windows, and what a user should know of them.
+
+    Raises:
+        FitError: as `sliding_background`, and windows that did not converge.
+    """
     spectrum = given.spectrum
     found = sliding_background(function, spectrum, given.sqrt_s)
     chosen, used = found.chosen, spectrum.used
+    if chosen.failed:
+        raise FitError(
+            f"{chosen.failed} of the windows of {function.name} did not converge at the best of {len(found.tried)} widths, "
+            "expected all to; take a function with fewer parameters, or another range"
+        )
     variance = found.prediction * scale(spectrum)
     pearson = np.sum((spectrum.counts - found.prediction)[used] ** 2 / variance[used])
     content = {
@@ -176,8 +186,8 @@ def _swift(function: SpectrumFunction, given: FitInput) -> tuple[dict[str, Any],
         notes.append(f"{spectrum.name} holds sums of weights: {_APPROXIMATION}")
     if not found.accepted:
         notes.append(
-            f"no windows of {function.name} describe the spectrum: the best p-value is {chosen.p_value:.2g}, with "
-            f"{chosen.failed} failed fits; take a function with more parameters"
+            f"no windows of {function.name} describe the spectrum: the best p-value is {chosen.p_value:.2g}; take a function with "
+            "more parameters"
         )
     return content, tuple(notes)
 

@@ -129,9 +129,9 @@ def limit(
     content += [_missing(mass, reason, unit, choices.level, made) for mass, reason in done.skipped.items()]
     content = sorted((entry | hidden for entry in content), key=lambda entry: float(entry["mass"]))
     notes = done.notes
+    write_product(output, content)
     if choices.workspaces is not None and done.models is not None:
         notes += write_models(choices.workspaces, *done.models, name="mass")
-    write_product(output, content)
     failed_masses = [entry["mass"] for entry in content if not entry["certificate"]["passed"]]
     if failed_masses:
         notes += (f"no certified limit at {len(failed_masses)} of {len(content)} masses",)
@@ -266,6 +266,9 @@ def _by_toys(
     found: Search, rows: list[_Row], choices: Choices, advance: Callable[[int], None]
 ) -> tuple[list[_Row], int]:
     """Rows with limits by toys; each keeps the certificate of its fits."""
+    if any(row.form == "exact" for row in rows):
+        # toys stray further from the fit than the data do
+        found = search(found.fit, found.templates, form="exact")
     made = toy_limits(found.model, toys=choices.toys, seed=choices.seed, level=choices.level)
     advance(found.unit.size)
     changed = []
@@ -280,6 +283,7 @@ def _by_toys(
                 observed=float(made.observed[index] * scale),
                 expected=made.expected[index] * scale,
                 certificate=certificate,
+                form=found.form,
             )
         )
     return changed, int(made.failed.sum())

@@ -139,12 +139,18 @@ def _calibrated(given: FitInput, peak: Signal, made: SignalTemplates) -> SignalT
     """The signal with the calibration uncertainties of the spectrum.
 
     Raises:
-        FitError: as `spectrum_variations`.
+        FitError: as `spectrum_variations`, and one that --uncertainty names as well.
     """
     if given.variations is None:
         return made
     nominal, varied = given.variations
     shapes = spectrum_variations(peak, made.masses, given.spectrum.edges, nominal, varied)
+    twice = sorted(shapes.keys() & {*made.up, *made.norms, *made.spurious})
+    if twice:
+        raise FitError(
+            f"uncertainty '{twice[0]}' is in --uncertainty and among the variations of {given.spectrum.name}: one name is one "
+            "parameter; choose another name, or leave one of them out"
+        )
     return made._replace(
         up=made.up | {name: one.up for name, one in shapes.items()},
         down=made.down | {name: one.down for name, one in shapes.items()},

@@ -270,8 +270,10 @@ def _summary(
         slope[:, 0] = values[:, 0]
     own = now.transform * slope[:, :, None]
     good = (distance <= _CLOSE) & np.all(np.isfinite(now.transform), axis=(1, 2)) & np.isfinite(now.deviance)
+    with np.errstate(over="ignore", invalid="ignore"):
+        covariance = own @ np.swapaxes(own, 1, 2)
     return BackgroundFit(
-        function, windows, values, own @ np.swapaxes(own, 1, 2), point, now.transform, now.prediction, now.jacobian,
+        function, windows, values, covariance, point, now.transform, now.prediction, now.jacobian,
         now.deviance, pearson.sum(axis=1), ndof, chdtrc(ndof, now.deviance), distance, good, np.full(values.shape, np.nan),
     )  # fmt: skip
 

@@ -2,18 +2,23 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from trila.analysis import fitting
 from trila.analysis.fit_inputs import FitInput, prepared
-from trila.analysis.fitting import fit
+from trila.analysis.fitting import fit, fit_content, fitted
 from trila.analysis.hunts import significance
 from trila.analysis.limits import Choices, limit
 from trila.analysis.product_files import read_product
-from trila.analysis.scans import scan
+from trila.analysis.scans import scan, slices
 from trila.fits.errors import FitError
-from trila.fits.functions import Domain, expectation
+from trila.fits.functions import Domain, expectation, resolve
+from trila.fits.search import search
+from trila.fits.sliding_background import SlidingBackground, sliding_background
+from trila.fits.toy_limits import toy_limits
 
 EDGES = np.geomspace(489.0, 2037.0, 27)
 TRUTH = expectation("dijet3", EDGES, [1.0, 9.0, 5.5], domain=Domain(489.0, 2037.0, 13000.0))
@@ -94,3 +99,83 @@ def test_limits_and_significances_with_a_gaussian_process(given: FitInput, tmp_p
     outcome = significance(given, "gp:dijet3", "gauss:0.07", masses, tmp_path / "s.json", toys=30)
     assert {row["method"] for row in outcome.content["global"]} == {"toys", "Gross-Vitells"}
     assert all(row["p_local"] > 1e-3 for row in outcome.content["local"])
+
+
+def test_one_name_is_one_uncertainty(given: FitInput) -> None:
+    nominal = given.spectrum
+    varied = {f"JES_{way}": nominal for way in ("up", "down")}
+    with pytest.raises(FitError, match="'JES' is in --uncertainty and among the variations"):
+        slices(
+            given._replace(variations=(nominal, varied)),
+            3,
+            "gauss:0.05",
+            np.array([600.0]),
+            sources=["JES=0.1"],
+        )
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory: pytest.TempPathFactory) -> FitInput:
+    """Two thousand events, so few that a background linear in its parameters will not do."""
+    path = tmp_path_factory.mktemp("spectrum") / "mass.csv"
+    edges = np.linspace(1000.0, 4000.0, 16)
+    shape = expectation("powerlaw", edges, [1.0, 6.0], domain=Domain(1000.0, 4000.0, 13000.0))
+    counts = np.random.default_rng(3).poisson(2000 * shape / shape.sum())
+    rows = [f"{low},{high},{n}" for low, high, n in zip(edges, edges[1:], counts, strict=False)]
+    path.write_text("\n".join(["low,high,count", *rows]))
+    return prepared(str(path), range="1000:4000")
+
+
+@pytest.mark.slow
+def test_toys_take_the_function_where_its_expansion_is_not_valid(sparse: FitInput, tmp_path: Path) -> None:
+    masses = np.array([3000.0])
+    choices = Choices(toys=50, check="none")
+    (row,) = limit(
+        sparse,
+        "dijet3",
+        "gauss:0.1",
+        masses,
+        tmp_path / "limits.json",
+        choices,
+        progress=lambda *_: lambda _: None,
+    ).content
+    ready = scan(sparse, "dijet3", "gauss:0.1", masses)
+    found = search(ready.fit, ready.templates, form="exact")
+    made = toy_limits(found.model, toys=50, seed=0)
+    assert row["certificate"]["form"] == "exact"
+    assert made.verified.all() == row["certificate"]["passed"]
+    if made.verified.all():
+        assert row["observed"] == pytest.approx(made.observed[0] * found.unit[0])
+
+
+def test_a_variance_beyond_floating_point_numbers_is_null(given: FitInput) -> None:
+    found = fitted(resolve("dijet3"), given)
+    # as of a norm of 1e160 of six parameters on few events
+    found = found._replace(covariance=found.covariance * np.where(np.eye(3) * [1, 0, 0] > 0, np.inf, 1.0))
+    content = fit_content(found, given)
+    assert content["covariance"][0][0] is None
+    assert content["covariance"][1] == found.covariance[0][1].tolist()
+
+
+@pytest.mark.slow
+def test_limits_are_written_although_no_model_can_be(sparse: FitInput, tmp_path: Path) -> None:
+    counts = np.where(np.arange(15) < 6, sparse.spectrum.counts, 0.0)
+    outcome = limit(
+        sparse._replace(spectrum=sparse.spectrum._replace(counts=counts)), "dijet3", "gauss:0.02", np.array([3900.0]),
+        tmp_path / "limits.json", Choices(workspaces=tmp_path / "models"), progress=lambda *_: lambda _: None,
+    )  # fmt: skip
+    assert "no workspaces: there is no limit at any mass" in outcome.notes
+    assert json.loads((tmp_path / "limits.json").read_text())[0]["observed"] is None
+
+
+def test_windows_that_do_not_converge_are_an_error(
+    given: FitInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def some_failed(*arguments: Any) -> SlidingBackground:
+        found = sliding_background(*arguments)
+        return found._replace(chosen=found.chosen._replace(failed=2, p_value=0.0))
+
+    monkeypatch.setattr(fitting, "sliding_background", some_failed)
+    with pytest.raises(FitError, match="2 of the windows of dijet3 did not converge"):
+        fit(given, "swift:dijet3", tmp_path / "fit.json")
+    assert not (tmp_path / "fit.json").exists()
