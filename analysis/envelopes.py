@@ -76,7 +76,9 @@ def enveloped(
         edges, counts, weight, energy = windows
         edges, counts, weight = (np.repeat(x, number, axis=0) for x in (edges, counts, weight))
         windows = Windows(edges, counts, weight, energy)
-    return Enveloped(envelope(windows, cut.templates, ladders=ladders), cut.templates, cut.skipped)
+    return Enveloped(
+        envelope(windows, cut.templates, ladders=ladders, form="exact"), cut.templates, cut.skipped
+    )
 
 
 def limits_of(found: Envelope, level: float) -> tuple[EnvelopeLimits, list[Certificate]]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from trila.analysis.fit_inputs import write_product
 from trila.fits.limits import Limits
@@ -12,7 +13,9 @@ from trila.fits.search import Search
 __all__ = ["write_models"]
 
 
-def write_models(folder: Path, found: Search, limits: Limits, *, name: str) -> tuple[str, ...]:
+def write_models(
+    folder: Path, found: Search, limits: Limits, *, name: str, exact: ArrayLike = ()
+) -> tuple[str, ...]:
     """Write a linear search as HistFactory JSON.
 
     With one background for all masses: `background.json` and `signals.json`, a patch set. With windows: `NAME_MASS.json`
@@ -23,6 +26,7 @@ def write_models(folder: Path, found: Search, limits: Limits, *, name: str) -> t
         found: in linear form.
         limits: of its masses, in units of its parameter of interest.
         name: of the channel.
+        exact: masses, GeV, whose limits needed the function itself.
 
     Returns:
         What the user should know.
@@ -42,4 +46,10 @@ def write_models(folder: Path, found: Search, limits: Limits, *, name: str) -> t
         for index in np.flatnonzero(usable):
             path = folder / f"{name}_{masses[index]:g}.json"
             write_product(path, workspace(found, int(index), limits, name=name))
+    count = np.size(exact)
+    if count:
+        notes.insert(
+            0,
+            f"{count} masses have limits by the function itself: their workspaces, which are linear, give others there",
+        )
     return tuple(notes[:3])

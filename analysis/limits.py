@@ -131,7 +131,11 @@ def limit(
     notes = done.notes
     write_product(output, content)
     if choices.workspaces is not None and done.models is not None:
-        notes += write_models(choices.workspaces, *done.models, name="mass")
+        model, limits = done.models
+        passed = np.array([row.certificate.passed for row in done.rows])
+        exact = masses[np.array([row.form == "exact" for row in done.rows])]
+        certified = limits._replace(observed=np.where(passed, limits.observed, np.nan))
+        notes += write_models(choices.workspaces, model, certified, name="mass", exact=exact)
     failed_masses = [entry["mass"] for entry in content if not entry["certificate"]["passed"]]
     if failed_masses:
         notes += (f"no certified limit at {len(failed_masses)} of {len(content)} masses",)

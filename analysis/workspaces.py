@@ -69,6 +69,7 @@ def models(path: Path, *, patch: str | None = None, poi: str | None = None) -> l
         raise InputError(
             f"{file} is neither a JSON patch nor a patch set of pyhf; expected a list, or 'patches'"
         ) from error
+    _check_digest(file, content, workspace)
     if not found or len(found) < len(given):
         raise InputError(
             f"{file} holds {len(given)} patches with {len(found)} names; expected at least one, each with a name of its own"
@@ -81,6 +82,24 @@ def models(path: Path, *, patch: str | None = None, poi: str | None = None) -> l
         GivenModel(label, _mass(values), from_workspace(workspace, patch=operations, poi=poi))
         for label, (values, operations) in found.items()
     ]
+
+
+def _check_digest(file: str, patches: Any, workspace: Any) -> None:
+    """A patch set says which background it is for.
+
+    Raises:
+        InputError: it is for another one.
+    """
+    import pyhf
+
+    metadata = patches.get("metadata") if isinstance(patches, dict) else None
+    known = metadata.get("digests") if isinstance(metadata, dict) else None
+    for algorithm, wanted in known.items() if isinstance(known, dict) else ():
+        if algorithm in ("sha256", "md5") and pyhf.utils.digest(workspace, algorithm=algorithm) != wanted:
+            raise InputError(
+                f"{file} is for another background: its {algorithm} is {str(wanted)[:12]}..., and the workspace has another one; give "
+                "the workspace that it was made for"
+            )
 
 
 def _is_file(text: str) -> bool:

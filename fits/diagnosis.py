@@ -16,6 +16,7 @@ from trila.fits.likelihood import Model, Observation, deviance
 from trila.fits.minimise import Minimum, minimise
 from trila.fits.profile import covariance, free_fit, free_parameters, profile
 from trila.fits.toys import model_toys
+from trila.fits.toys import p_value as toy_p_value
 
 __all__ = [
     "BestFit", "Correlations", "GoodnessOfFit", "Impacts", "Pulls", "best_fit", "correlations", "goodness_of_fit", "impacts",
@@ -109,7 +110,7 @@ class GoodnessOfFit(NamedTuple):
         ndof: bins and constraints less parameters.
         p_value: of χ² with that many degrees of freedom; NaN without any, and if the fit is not verified: parameters that
             the data do not determine are no lost degrees of freedom.
-        p_toys: share of toys with a larger statistic; NaN without toys.
+        p_toys: share of toys with a statistic as large, the data and failed toys counted; NaN without toys.
         toys: statistics of the toys whose fits converged, shape (T,).
         toys_failed: number of the others.
     """
@@ -251,9 +252,9 @@ def goodness_of_fit(model: Model, fit: BestFit, *, toys: int = 0, seed: int = 0)
     if not toys:
         return GoodnessOfFit(statistic, ndof, p_value, float("nan"), np.zeros(0), 0)
     found = _fit_toys(model, fit, toys, seed)
+    share = toy_p_value(statistic, found.deviance - constant, found.converged)
     drawn = found.deviance[found.converged] - constant
-    share = float(np.mean(drawn >= statistic)) if drawn.size else float("nan")
-    return GoodnessOfFit(statistic, ndof, p_value, share, drawn, toys - drawn.size)
+    return GoodnessOfFit(statistic, ndof, p_value, share.value, drawn, share.failed)
 
 
 def _fit_toys(model: Model, fit: BestFit, toys: int, seed: int) -> Minimum:

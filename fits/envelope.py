@@ -26,6 +26,7 @@ from trila.fits.asymptotics import p0
 from trila.fits.background import BackgroundFit, Windows, fit_background
 from trila.fits.checks import at_least
 from trila.fits.errors import FitError
+from trila.fits.families import Linear
 from trila.fits.ftest import LEVEL, statistics
 from trila.fits.functions import resolve
 from trila.fits.likelihood import Observation
@@ -126,11 +127,17 @@ def envelope(
             f"of {tried}, none could be fitted at {signal.masses[np.argmax(lost)]:g} GeV; choose other functions or windows"
         )
     searches = tuple(
-        search(_without_failures(fit, good), signal, form=form) for fit, good in zip(fits, used, strict=True)
+        search(_without_failures(fit, good), signal, form=_form(fit, form))
+        for fit, good in zip(fits, used, strict=True)
     )
     return Envelope(
         searches, np.array(used), penalty * np.array([len(fit.function.parameters) for fit in fits])
     )
+
+
+def _form(fit: BackgroundFit, form: Form) -> Form:
+    """A function that is linear in its parameters is its own expansion, and quicker as such."""
+    return "linear" if isinstance(fit.function.density, Linear) else form
 
 
 def _chosen(fits: Sequence[BackgroundFit]) -> Index:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyhf
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -68,7 +69,7 @@ def patches(*names: str) -> dict[str, Any]:
     path = "/channels/0/samples/0/data"
     return {
         "metadata": {
-            "references": {"hepdata": "ins1234567"}, "description": "", "digests": {"md5": "0"}, "labels": ["mass"],
+            "references": {"hepdata": "ins1234567"}, "description": "", "digests": {"sha256": pyhf.utils.digest(workspace())}, "labels": ["mass"],
         },
         "patches": [
             {
@@ -115,6 +116,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("no_poi.json", no_poi)
     write("no_patches.json", patches())
     write("same_names.json", patches("one", "one"))
+    elsewhere = patches("one")
+    elsewhere["metadata"]["digests"]["sha256"] = 64 * "0"
+    write("other_background.json", elsewhere)
     write("wrong_path.json", [{"op": "replace", "path": "/nowhere/0", "value": 1}])
     Path("couplings.csv").write_text("mass,g,sigma\n600,0.25,1.0\n700,0.25,0.5\n")
     Path("fractions.csv").write_text("mass,fraction\n600,0.1\n900,1.5\n")
@@ -281,6 +285,10 @@ WORKSPACES = {
     "wrong path": (("workspace.json", "--patch", "wrong_path.json"), r"the workspace cannot be used \(.*nowhere"),
     "patch name": (("workspace.json", "--patch", "patches.json:tow"), r"unknown patch 'tow'; did you mean two"),
     "empty": (("workspace.json", "--patch", "no_patches.json"), r"holds 0 patches with 0 names; expected at least one"),
+    "other background": (
+        ("workspace.json", "--patch", "other_background.json"),
+        r"other_background\.json is for another background: its sha256 is 0000.*; give the workspace that it was made for",
+    ),
     "same names": (("workspace.json", "--patch", "same_names.json"), r"holds 2 patches with 1 names; .* each with a name of its"),
 }  # fmt: skip
 
