@@ -54,7 +54,10 @@ Blind = Annotated[
 ]
 Veto = Annotated[
     list[str],
-    typer.Option(metavar="LO:HI", help="Window that fits leave out, such as a resonance, GeV; repeatable."),
+    typer.Option(
+        metavar="LO:HI",
+        help="Window that fits leave out, GeV; resonances:a,b for known ones of two muons and their resolution; repeatable.",
+    ),
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE.json", help="JSON file to write.")]
 Sources = Annotated[

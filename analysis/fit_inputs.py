@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trila import __version__
 from trila.analysis import spectra
 from trila.analysis.results import digest, write_json
+from trila.fits.resonances import veto_windows
 from trila.fits.spectrum import Spectrum, masked, select
 from trila.processors.errors import InputError
 
@@ -25,6 +26,7 @@ __all__ = [
     "prepared",
     "provenance",
     "read_json",
+    "vetoed",
     "write_product",
 ]
 
@@ -63,7 +65,7 @@ def prepared(
         columns: of a table.
         rebin: see `spectra.rebinned`.
         systematics: read the variations of the spectrum as well.
-        blind, veto: windows LO:HI, GeV; bins that touch one are not used, and data in a blinded one is not shown either.
+        blind, veto: windows LO:HI, GeV, and `resonances:a,b` for vetoes, see `vetoed`; bins that touch one are not used, and data in a blinded one is not shown either.
 
     Raises:
         InputError, FitError: as `spectra.read`, and a range or window that is none.
@@ -72,7 +74,7 @@ def prepared(
     if not 0 < sqrt_s < np.inf:
         raise InputError(f"--sqrts {sqrt_s:g}, expected the collision energy in GeV above 0, such as 13000")
     hidden = tuple(interval("--blind", window) for window in blind)
-    away = tuple(interval("--veto", window) for window in veto)
+    away = tuple(window for text in veto for window in vetoed(text))
     everything = spectra.read(text, columns=columns)
     varied = spectra.variations(text) if systematics else {}
     if systematics and not varied:
@@ -91,6 +93,27 @@ def prepared(
     if hidden or away:
         spectrum = masked(spectrum, [*hidden, *away])
     return FitInput(spectrum, sqrt_s, hidden, (everything, varied) if varied else None, asked)
+
+
+def vetoed(text: str) -> list[Interval]:
+    """Windows of one `--veto`: LO:HI, or `resonances:a,b`, those of the known resonances of two muons.
+
+    Raises:
+        InputError: of neither form.
+        FitError: as `resonances.veto_windows`.
+
+    >>> vetoed("9:11")
+    [(9.0, 11.0)]
+    """
+    name, _, values = text.partition(":")
+    if name != "resonances":
+        return [interval("--veto", text)]
+    found = numbers("--veto", values)
+    if len(found) != 2:
+        raise InputError(
+            f"--veto '{text}', expected resonances:a,b with the resolution sqrt(a^2 + (b m)^2) of the mass"
+        )
+    return veto_windows((found[0], found[1]))
 
 
 def interval(option: str, text: str) -> Interval:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trila.analysis import fitting
-from trila.analysis.fit_inputs import FitInput, prepared
+from trila.analysis.fit_inputs import FitInput, prepared, vetoed
 from trila.analysis.fitting import fit, fit_content, fitted
 from trila.analysis.hunts import significance
 from trila.analysis.limits import Choices, limit
@@ -19,6 +19,7 @@ from trila.fits.functions import Domain, expectation, resolve
 from trila.fits.search import search
 from trila.fits.sliding_background import SlidingBackground, sliding_background
 from trila.fits.toy_limits import toy_limits
+from trila.processors.errors import InputError
 
 EDGES = np.geomspace(489.0, 2037.0, 27)
 TRUTH = expectation("dijet3", EDGES, [1.0, 9.0, 5.5], domain=Domain(489.0, 2037.0, 13000.0))
@@ -179,3 +180,14 @@ def test_windows_that_do_not_converge_are_an_error(
     with pytest.raises(FitError, match="2 of the windows of dijet3 did not converge"):
         fit(given, "swift:dijet3", tmp_path / "fit.json")
     assert not (tmp_path / "fit.json").exists()
+
+
+def test_vetoes_of_known_resonances() -> None:
+    """The J/psi at 1%: 5 widths on both sides, and 2 more below; what is no resolution is refused."""
+    mass = 3.0969
+    windows = vetoed("resonances:0.01,0")
+    assert any(low == pytest.approx(mass * 0.93, rel=1e-3) for low, _ in windows)
+    assert all(low < high for low, high in windows)
+    assert vetoed("9:11") == [(9.0, 11.0)]
+    with pytest.raises(InputError, match=r"--veto 'resonances:0.01', expected resonances:a,b"):
+        vetoed("resonances:0.01")
