@@ -575,17 +575,15 @@ def test_significance(csv: Path, counts: np.ndarray, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_significance_with_several_functions(csv: Path, tmp_path: Path) -> None:
-    """An envelope of one function has the significances of that function, and no global p-value."""
+    """An envelope in which dijet3 is enough has the significances of that function, and no global p-value."""
     one, several = tmp_path / "one.json", tmp_path / "several.json"
-    trila("significance", csv, *SEARCH, "--function", "powerlaw", "--toys", 0, "-o", one)
-    printed = trila(
-        "significance", csv, *SEARCH, "--function", "envelope:powerlaw", "--toys", 30, "-o", several
-    )
+    trila("significance", csv, *SEARCH, "--toys", 0, "-o", one)
+    printed = trila("significance", csv, *SEARCH, "--function", "envelope:dijet", "--toys", 30, "-o", several)
     assert "note: no global p-value: toys need one background for all masses" in printed
     assert read(several)["global"] == []
     for single, row in zip(read(one)["local"], read(several)["local"], strict=True):
-        assert row["z_local"] == pytest.approx(single["z_local"], abs=1e-3)
-        assert row["best_fit"] == pytest.approx(single["best_fit"], abs=1e-3 * single["sigma"])
+        assert row["z_local"] == pytest.approx(single["z_local"], abs=5e-3)
+        assert row["best_fit"] == pytest.approx(single["best_fit"], abs=5e-3 * single["sigma"])
 
 
 @pytest.mark.slow
