@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from trila.analysis.fit_inputs import FitInput, check_place, number, provenance, write_product
 from trila.analysis.fitting import FitOutcome
-from trila.analysis.scans import form_of, scan
+from trila.analysis.scans import scan, valid_search
 from trila.fits.background import BackgroundFit, fit_background
 from trila.fits.bias import coverage, injection, spurious_signal
 from trila.fits.errors import FitError
 from trila.fits.functions import resolve
-from trila.fits.search import search
 
 __all__ = ["BiasChoices", "bias"]
 
@@ -58,9 +57,7 @@ def bias(
     """
     check_place(output)
     ready = scan(given, function, shape, points, sources=sources, window=choices.window)
-    found = search(ready.fit, ready.templates)
-    if form_of(found) == "exact":
-        found = search(ready.fit, ready.templates, form="exact")
+    found = valid_search(ready.fit, ready.templates)
     names = choices.truths or (function,)
     advance = progress("backgrounds", len(names))
     content: dict[str, Any] = {"spurious": [], "injection": [], "linearity": [], "coverage": []}

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from trila.analysis.envelopes import PREFIX, enveloped
 from trila.analysis.fit_inputs import FitInput, check_place, number, provenance, write_product
 from trila.analysis.fitting import FitOutcome, fitted, notes_on
-from trila.analysis.scans import form_of, scan
+from trila.analysis.scans import scan, valid_search
 from trila.fits.bump_hunt import bump_hunt
 from trila.fits.envelope import envelope_discovery
 from trila.fits.errors import FitError
 from trila.fits.functions import resolve
 from trila.fits.look_elsewhere import gross_vitells, scan_toys, toy_global
-from trila.fits.search import Search, search
+from trila.fits.search import Search
 from trila.fits.signals import signal
 from trila.fits.significance import Discovery, discovery
 
@@ -88,9 +88,7 @@ def significance(
     else:
         ready = scan(given, function, shape, points, sources=sources, window=window)
         made, skipped, notes = ready.templates, ready.skipped, ready.notes
-        found = search(ready.fit, made)
-        if form_of(found) == "exact":
-            found = search(ready.fit, made, form="exact")
+        found = valid_search(ready.fit, made)
         local, unit = discovery(found.model), found.unit
         single = len(ready.fit.windows.edges) == 1
     if toys and not single:

@@ -14,13 +14,13 @@ from trila.fits.functions import resolve
 from trila.fits.gaussian_process import LENGTH_FLOOR, gaussian_process
 from trila.fits.limits import best_fit_error
 from trila.fits.profile import profile
-from trila.fits.search import Form, Search, SignalTemplates, linearity, search, templates
+from trila.fits.search import Search, SignalTemplates, linearity, search, templates
 from trila.fits.signal_systematics import Uncertainty, uncertainties
 from trila.fits.signals import Signal, signal
 from trila.fits.spectrum_systematics import spectrum_variations
 from trila.fits.windows import merged, sliding
 
-__all__ = ["LINEAR", "Scan", "Slices", "form_of", "part", "scan", "slices"]
+__all__ = ["LINEAR", "Scan", "Slices", "part", "scan", "slices", "valid_search"]
 
 Array = NDArray[np.float64]
 
@@ -102,11 +102,12 @@ def scan(
     return Scan(fit, _spurious(fit, made, uncertainties(sources)), skipped, notes)
 
 
-def form_of(found: Search) -> Form:
-    """How the background of a search has to be taken: linear only if that is valid at the fits of all masses."""
+def valid_search(fit: BackgroundFit, made: SignalTemplates) -> Search:
+    """A search whose background is linear if that is valid at the fits of all masses, else the function itself."""
+    found = search(fit, made)
     fits = profile(found.model)
     departure = [linearity(found, one.values, fits.which) for one in (fits.background, fits.best)]
-    return "linear" if np.all(np.max(departure, axis=0) < LINEAR) else "exact"
+    return found if np.all(np.max(departure, axis=0) < LINEAR) else search(fit, made, form="exact")
 
 
 def slices(
