@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from trila.analysis.fit_inputs import FitInput
 from trila.analysis.scans import slices
 from trila.fits.background import Windows
-from trila.fits.certificates import Certificate
+from trila.fits.certificates import Certificate, Check, judge
 from trila.fits.envelope import LADDERS, Envelope, EnvelopeLimits, envelope, envelope_limits
 from trila.fits.errors import FitError
 from trila.fits.functions import FAMILIES, resolve
 from trila.fits.search import SignalTemplates
 
-__all__ = ["PREFIX", "Enveloped", "certificates", "chosen_functions", "enveloped", "limits_of"]
+__all__ = ["PREFIX", "Enveloped", "chosen_functions", "enveloped", "limits_of"]
 
 Array = NDArray[np.float64]
 
@@ -81,23 +81,21 @@ def enveloped(
     )
 
 
-def limits_of(found: Envelope, level: float) -> tuple[EnvelopeLimits, list[Certificate]]:
-    """Limits in events, and what stands behind them."""
+def limits_of(
+    found: Envelope, level: float, *, check: Check = "sample"
+) -> tuple[EnvelopeLimits, list[Certificate]]:
+    """Limits in events, and what stands behind them.
+
+    Args:
+        found: the functions.
+        level: of confidence.
+        check: at which masses Minuit fits the functions that were chosen again.
+
+    Raises:
+        FitError: as `envelope_limits`.
+    """
     limits = envelope_limits(found, level=level)
-    return limits, certificates(limits)
-
-
-def certificates(limits: EnvelopeLimits) -> list[Certificate]:
-    """A certificate for each mass: all functions' fits converged, and CLs at the roots is what was asked for."""
-    return [
-        Certificate(
-            bool(good.all()),
-            () if good.all() else ("a fit or root of the envelope failed",),
-            float("nan"),
-            None,
-        )
-        for good in limits.verified
-    ]
+    return limits, judge(limits.fits, limits.verified, check=check)
 
 
 def chosen_functions(found: Envelope, limits: EnvelopeLimits, index: int) -> dict[str, str | None]:

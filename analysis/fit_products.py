@@ -63,7 +63,7 @@ class Fit(_Product):
         chi2, ndof, p_value: over the bins that were used.
         edges: GeV, shape (n + 1,).
         data: counts or sums of weights, shape (n,); null in bins that nobody may see.
-        prediction: of the function, shape (n,).
+        prediction: of the function, shape (n,); below 0 only in bins that were not used, where nothing keeps it above.
         used: False for bins that the fit did not look at; all are used, if not given.
         blinded: (low, high) of the windows whose data is not shown, GeV.
         variances: of `data`, if these are sums of weights.
@@ -82,7 +82,7 @@ class Fit(_Product):
     p_value: Probability | None
     edges: Annotated[Numbers, Field(min_length=2)]
     data: tuple[Number | None, ...]
-    prediction: tuple[NotNegative, ...]
+    prediction: Numbers
     used: tuple[bool, ...] | None = None
     blinded: tuple[tuple[Number, Number], ...] = ()
     variances: tuple[NotNegative | None, ...] | None = None
@@ -101,6 +101,11 @@ class Fit(_Product):
                 raise ValueError(f"{name} has {len(given)} entries; expected {bins}, one for each bin")
         if not all(low < high for low, high in pairwise(self.edges)):
             raise ValueError("edges must increase")
+        for number, used in zip(self.prediction, self.used or (True,) * bins, strict=True):
+            if used and number < 0:
+                raise ValueError(
+                    f"prediction is {number:g} in a bin that was used; expected at least 0 there"
+                )
         sizes = {len(self.parameters), len(self.values), len(self.covariance), *map(len, self.covariance)}
         if len(sizes) > 1:
             raise ValueError(
@@ -185,9 +190,9 @@ class Step(_Product):
 
 
 class FTest(_Product):
-    """F-tests in their order, the function chosen, and the p-value below which the larger function is taken."""
+    """F-tests in their order, none for a single function, the one chosen, and the p-value below which the larger is taken."""
 
-    tests: Annotated[tuple[Step, ...], Field(min_length=1)]
+    tests: tuple[Step, ...]
     chosen: Text
     level: Probability = 0.05
 

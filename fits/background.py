@@ -268,9 +268,9 @@ def _summary(
     slope = np.ones(values.shape)
     if function.normed:
         slope[:, 0] = values[:, 0]
-    own = now.transform * slope[:, :, None]
     good = (distance <= _CLOSE) & np.all(np.isfinite(now.transform), axis=(1, 2)) & np.isfinite(now.deviance)
     with np.errstate(over="ignore", invalid="ignore"):
+        own = now.transform * slope[:, :, None]
         covariance = own @ np.swapaxes(own, 1, 2)
     return BackgroundFit(
         function, windows, values, covariance, point, now.transform, now.prediction, now.jacobian,

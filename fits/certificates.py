@@ -3,8 +3,14 @@
 A limit is certified when the fits behind it converged, their Hessians are positive definite, no parameter stands at a bound, CLs at
 the root is what was asked for, and (for the masses checked) Minuit, with another likelihood code, other derivatives and another
 algorithm, finds no lower minimum.
+
+| you have | use |
+| --- | --- |
+| a model and its limits | `certify` |
+| fits of several models behind each limit, as an envelope has | `judge` |
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import iminuit
@@ -16,9 +22,11 @@ from trila.fits.limits import Limits
 from trila.fits.minimise import Minimum
 from trila.fits.profile import covariance, free_parameters
 
-__all__ = ["Certificate", "Check", "certify", "checked_alternatives", "minuit_excess"]
+__all__ = ["Certificate", "Check", "Evidence", "certify", "checked_alternatives", "judge", "minuit_excess"]
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Index = NDArray[np.int64]
 Check = Literal["all", "sample", "none"]
 
 #: One alternative in so many is fitted again by Minuit for "sample".
@@ -43,6 +51,28 @@ class Certificate(NamedTuple):
     minuit: float | None
 
 
+class Evidence(NamedTuple):
+    """N fits of one kind that limits rest on; a limit may rest on none of them.
+
+    Attributes:
+        name: as reasons call them.
+        model: that was fitted, with P parameters.
+        observation: what was fitted, shapes (N, I) and (N, P).
+        which: alternatives of the model, shape (N,).
+        minimum: the fits.
+        free: which parameters they moved, shape (P,).
+        limit: index of the limit that each fit stands behind, none twice, shape (N,).
+    """
+
+    name: str
+    model: Model
+    observation: Observation
+    which: Index
+    minimum: Minimum
+    free: Flags
+    limit: Index
+
+
 def certify(model: Model, limits: Limits, *, check: Check = "sample") -> list[Certificate]:
     """One certificate for each of M alternatives.
 
@@ -51,46 +81,51 @@ def certify(model: Model, limits: Limits, *, check: Check = "sample") -> list[Ce
         limits: as `upper_limits` gave them.
         check: which alternatives Minuit fits again: all, a tenth, or none.
     """
-    fits = {
-        "background": (limits.profile.background, free_parameters(model, poi=False)),
-        "best fit": (limits.profile.best, free_parameters(model, poi=True)),
-        "fit at the limit": (limits.at_limit, free_parameters(model, poi=False)),
-    }
-    number = limits.observed.size
+    data, which = limits.profile.observation, limits.profile.which
+    each = np.arange(which.size)
+    held, moved = (free_parameters(model, poi=poi) for poi in (False, True))
+    fits = (
+        Evidence("background", model, data, which, limits.profile.background, held, each),
+        Evidence("best fit", model, data, which, limits.profile.best, moved, each),
+        Evidence("fit at the limit", model, data, which, limits.at_limit, held, each),
+    )
+    return judge(fits, limits.verified, check=check)
+
+
+def judge(fits: Sequence[Evidence], verified: Flags, *, check: Check = "sample") -> list[Certificate]:
+    """One certificate for each of M limits.
+
+    Args:
+        fits: what the limits rest on.
+        verified: whether each root is one, as in `Limits`, shape (M, 6).
+        check: whose fits Minuit makes again: all limits', a tenth's, or none's.
+    """
+    number = len(verified)
     reasons: list[list[str]] = [[] for _ in range(number)]
-    for name, (minimum, free) in fits.items():
-        _judge(model, name, minimum, free, limits.profile.which, reasons)
-    for index in np.flatnonzero(~np.all(limits.verified, axis=1)):
-        missing = [label for label, good in zip(_LABELS, limits.verified[index], strict=True) if not good]
+    distance = np.full(number, -np.inf)
+    for one in fits:
+        _judge(one, reasons)
+        np.maximum.at(distance, one.limit, one.minimum.edm)
+    for index in np.flatnonzero(~np.all(verified, axis=1)):
+        missing = [label for label, good in zip(_LABELS, verified[index], strict=True) if not good]
         reasons[index].append(f"no root for {', '.join(missing)}")
     excess = np.full(number, np.nan)
     for index in checked_alternatives(number, check):
         if not reasons[index]:
-            row = Observation(*(x[index] for x in limits.profile.observation))
-            excess[index] = max(
-                minuit_excess(
-                    model,
-                    int(limits.profile.which[index]),
-                    row,
-                    minimum.values[index],
-                    minimum.deviance[index],
-                    free,
-                )
-                for minimum, free in fits.values()
-            )
+            rows = ((one, row) for one in fits for row in np.flatnonzero(one.limit == index).tolist())
+            excess[index] = max((_excess(one, row) for one, row in rows), default=np.nan)
             if excess[index] > TOLERANCE:
                 reasons[index].append(f"Minuit finds a minimum lower by {excess[index]:.2g} in -2 ln L")
-    distance = np.max([minimum.edm for minimum, _ in fits.values()], axis=0)
     return [
         Certificate(not why, tuple(why), float(d), None if np.isnan(e) else float(e))
-        for why, d, e in zip(reasons, distance, excess, strict=True)
+        for why, d, e in zip(reasons, np.where(np.isneginf(distance), np.nan, distance), excess, strict=True)
     ]
 
 
 _LABELS = ("the observed limit", *(f"the expected limit at {n:+d} sigma" for n in range(-2, 3)))
 
 
-def checked_alternatives(number: int, check: Check) -> NDArray[np.int64]:
+def checked_alternatives(number: int, check: Check) -> Index:
     """Those that Minuit fits again: always the same ones, spread evenly."""
     if check == "none":
         return np.zeros(0, dtype=np.int64)
@@ -99,17 +134,12 @@ def checked_alternatives(number: int, check: Check) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, number - 1, -(-number // _SAMPLE)).round().astype(np.int64))
 
 
-def _judge(
-    model: Model,
-    name: str,
-    minimum: Minimum,
-    free: NDArray[np.bool_],
-    which: NDArray[np.int64],
-    reasons: list[list[str]],
-) -> None:
+def _judge(fits: Evidence, reasons: list[list[str]]) -> None:
+    """Add to the reasons of each limit why its fit is no minimum to rest on."""
+    model, minimum, free = fits.model, fits.minimum, fits.free
     positive = covariance(minimum, free)[1]
     shape = (model.alternatives, len(model.parameters))
-    lower, upper = (np.broadcast_to(b, shape)[which] for b in (model.lower, model.upper))
+    lower, upper = (np.broadcast_to(b, shape)[fits.which] for b in (model.lower, model.upper))
     if free[model.poi]:
         # no signal is best: the likelihood rises from the bound on, and its curvature there is not asked for
         others = free & (np.arange(free.size) != model.poi)
@@ -119,13 +149,22 @@ def _judge(
     touches = free & ((minimum.values - lower < 1e-6 * span) | (upper - minimum.values < 1e-6 * span))
     # a best fit without signal stands at the bound of a parameter of interest that cannot be negative: that is no fault
     touches[:, model.poi] &= minimum.values[:, model.poi] > 0
-    for index in np.flatnonzero(~minimum.converged):
-        reasons[index].append(f"{name}: not converged")
-    for index in np.flatnonzero(minimum.converged & ~positive):
-        reasons[index].append(f"{name}: Hessian is not positive definite")
-    for index in np.flatnonzero(minimum.converged & touches.any(axis=1)):
-        names = [model.parameters[p] for p in np.flatnonzero(touches[index])]
-        reasons[index].append(f"{name}: at a bound: {', '.join(names)}")
+    for row in np.flatnonzero(~minimum.converged):
+        reasons[fits.limit[row]].append(f"{fits.name}: not converged")
+    for row in np.flatnonzero(minimum.converged & ~positive):
+        reasons[fits.limit[row]].append(f"{fits.name}: Hessian is not positive definite")
+    for row in np.flatnonzero(minimum.converged & touches.any(axis=1)):
+        names = [model.parameters[p] for p in np.flatnonzero(touches[row])]
+        reasons[fits.limit[row]].append(f"{fits.name}: at a bound: {', '.join(names)}")
+
+
+def _excess(fits: Evidence, row: int) -> float:
+    """`minuit_excess` of one of the fits."""
+    minimum = fits.minimum
+    return minuit_excess(
+        fits.model, int(fits.which[row]), Observation(*(x[row] for x in fits.observation)), minimum.values[row],
+        float(minimum.deviance[row]), fits.free,
+    )  # fmt: skip
 
 
 def minuit_excess(
@@ -134,7 +173,7 @@ def minuit_excess(
     observation: Observation,
     values: Array,
     reached: float,
-    free: NDArray[np.bool_],
+    free: Flags,
 ) -> float:
     """Deviance reached by a fit above that of Minuit's minimum, from another start; the larger, the worse.
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from trila.fits.asymptotics import p0
 from trila.fits.background import BackgroundFit, Windows, fit_background
+from trila.fits.certificates import Evidence
 from trila.fits.checks import at_least
 from trila.fits.errors import FitError
 from trila.fits.families import Linear
@@ -31,7 +32,8 @@ from trila.fits.ftest import LEVEL, statistics
 from trila.fits.functions import resolve
 from trila.fits.likelihood import Observation
 from trila.fits.limits import ConditionalScan, best_fit_error, crossings
-from trila.fits.profile import Profile, expected_counts, profile
+from trila.fits.minimise import Minimum
+from trila.fits.profile import Profile, expected_counts, free_parameters, profile
 from trila.fits.search import Form, Search, SignalTemplates, search
 from trila.fits.significance import Discovery
 
@@ -82,6 +84,8 @@ class EnvelopeLimits(NamedTuple):
             observed limit, as index of `Envelope.functions`, -1 for none, shape (M,).
         verified: all functions' fits converged, and CLs at the limit is what was asked for, for the observed limit and the bands,
             shape (M, 6).
+        fits: what the limits rest on, for `certificates.judge`: fits of the data without signal, with it, and at the observed limit,
+            each by the function that is lowest there; and all fits that failed, those of the Asimov data set as well.
     """
 
     observed: Array
@@ -92,6 +96,7 @@ class EnvelopeLimits(NamedTuple):
     best_function: Index
     limit_function: Index
     verified: Flags
+    fits: tuple[Evidence, ...]
 
 
 def envelope(
@@ -195,11 +200,22 @@ def envelope_limits(found: Envelope, *, level: float = 0.95) -> EnvelopeLimits:
         lambda mu, lane: _lowest(of_bands(mu, lane))[0] - flat.lowest[lane // 5],
         level=level,
     )  # fmt: skip
-    ends = of_data(roots.observed, masses)
+    at_limit = of_data.fits(roots.observed, masses)
+    ends = _penalised(found, at_limit, masses.size)
     sound = fits.sound & flat.sound & ~np.any(np.isnan(ends), axis=0)
+    background, best, limit = (_lowest(values)[1] for values in (fits.background, fits.best, ends))
+    # of the fits of the Asimov data, as of those by other functions, only failures count
+    none = np.full(masses.size, -1)
+    evidence = (
+        *_evidence("background", found, data, _of(fits, poi=False), background, poi=False),
+        *_evidence("best fit", found, data, _of(fits, poi=True), best, poi=True),
+        *_evidence("fit at the limit", found, data, at_limit, limit, poi=False),
+        *_evidence("Asimov data, background", found, expectation, _of(flat, poi=False), none, poi=False),
+        *_evidence("Asimov data, best fit", found, expectation, _of(flat, poi=True), none, poi=True),
+    )
     return EnvelopeLimits(
-        roots.observed, roots.expected, fits.value, fits.error, _lowest(fits.background)[1], _lowest(fits.best)[1],
-        _lowest(ends)[1], roots.verified & sound[:, np.newaxis],
+        roots.observed, roots.expected, fits.value, fits.error, background, best, limit,
+        roots.verified & sound[:, np.newaxis], evidence,
     )  # fmt: skip
 
 
@@ -216,6 +232,20 @@ class _Data(NamedTuple):
 
     counts: Array
     auxiliary: Array
+
+
+class _Part(NamedTuple):
+    """Those of the fits asked for that one function makes.
+
+    Attributes:
+        function: its index.
+        rows: their positions among all that were asked for, shape (N,).
+        minimum: N fits.
+    """
+
+    function: int
+    rows: Index
+    minimum: Minimum
 
 
 class _Fits(NamedTuple):
@@ -314,11 +344,48 @@ class _Scan:
             self.scans.append(ConditionalScan(fit, one.model, _for(one, data, fit.which), row[masses]))
 
     def __call__(self, events: Array, lane: Any) -> Array:
+        return _penalised(self.found, self.fits(events, lane), events.size)
+
+    def fits(self, events: Array, lane: Any) -> list[_Part]:
+        """Those behind the deviances: of each function, for the lanes at whose masses it is used."""
         masses = self.masses[lane]
-        values = np.full((len(self.scans), masses.size), np.inf)
+        parts = []
         for number, (one, scan) in enumerate(zip(self.found.searches, self.scans, strict=True)):
             here = np.flatnonzero(self.found.used[number, masses])
             if here.size:
-                found = scan(events[here] / one.unit[masses[here]], lane[here])
-                values[number, here] = found.deviance + self.found.penalty[number]
-        return values
+                parts.append(_Part(number, here, scan(events[here] / one.unit[masses[here]], lane[here])))
+        return parts
+
+
+def _penalised(found: Envelope, parts: Sequence[_Part], size: int) -> Array:
+    """Deviances with their penalties, infinite where a function has no part, shape (F, size)."""
+    values = np.full((len(found.searches), size), np.inf)
+    for part in parts:
+        values[part.function, part.rows] = part.minimum.deviance + found.penalty[part.function]
+    return values
+
+
+def _of(fits: _Fits, *, poi: bool) -> list[_Part]:
+    """The fits with or without signal; positions are masses."""
+    return [
+        _Part(number, one.which, one.best if poi else one.background)
+        for number, one in enumerate(fits.profiles)
+    ]
+
+
+def _evidence(
+    name: str, found: Envelope, data: _Data, parts: Sequence[_Part], chosen: Index, *, poi: bool
+) -> list[Evidence]:
+    """Fits by the function chosen at each mass, and those that failed; positions are masses."""
+    evidence = []
+    for part in parts:
+        picked = np.flatnonzero((chosen[part.rows] == part.function) | ~part.minimum.converged)
+        if picked.size:
+            one, masses = found.searches[part.function], part.rows[picked]
+            evidence.append(
+                Evidence(
+                    f"{name} ({one.fit.function.name})", one.model, _for(one, data, masses), masses,
+                    Minimum._make(x[picked] for x in part.minimum), free_parameters(one.model, poi=poi), masses,
+                )
+            )  # fmt: skip
+    return evidence

@@ -34,7 +34,7 @@ from trila.fits.checks import inside
 from trila.fits.errors import FitError
 from trila.fits.families import SpectrumFunction
 from trila.fits.likelihood import Model, Observation, poisson_deviance
-from trila.fits.linear_response import goodness
+from trila.fits.linear_response import Goodness, goodness
 from trila.fits.minimise import minimise
 from trila.fits.search import search, templates
 from trila.fits.signals import Signal
@@ -57,10 +57,10 @@ class TriedWidth(NamedTuple):
 
     Attributes:
         half_width: bins on each side.
-        deviance: of the predictions, over the bins used.
+        deviance: of the predictions, over the bins used; without those whose window failed.
         parameters: effective number of parameters.
         ndof: deviance to be expected.
-        p_value: of the deviance.
+        p_value: of the deviance; 0 if a window failed.
         failed: windows whose fit did not converge.
     """
 
@@ -76,7 +76,7 @@ class SlidingBackground(NamedTuple):
     """The background of N bins from M windows.
 
     Attributes:
-        prediction: events, shape (N,).
+        prediction: events, NaN where the window's fit did not converge, shape (N,).
         chosen: the width.
         accepted: whether it describes the spectrum; if not, none did, and this is the least bad.
         tried: from the widest down to the chosen one.
@@ -152,7 +152,7 @@ def refit_sliding(background: SlidingBackground, counts: Array) -> ToyFits:
     prediction, good = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     weight = np.zeros(background.row.size)
     weight[background.first[:, None] + np.arange(fit.windows.weight.shape[1])] = fit.windows.weight
-    return ToyFits(prediction, np.asarray(poisson_deviance(counts, prediction, weight)), good)
+    return ToyFits(prediction, np.asarray(poisson_deviance(counts, prediction, weight)), np.all(good, axis=1))
 
 
 def _candidates(
@@ -205,21 +205,22 @@ def _with_width(
     found = SlidingBackground(
         fit.prediction[row, place], TriedWidth(half_width, np.nan, np.nan, np.nan, np.nan, 0), False, (), row, first, fit, model
     )  # fmt: skip
+    good, prediction = fit.good, found.prediction
     if peak is not None:
-        prediction, good = _refitted(found, spectrum.counts[None])
-        found = found._replace(prediction=prediction[0])
-        failed = int(not good[0])
-    else:
-        failed = int(np.sum(~fit.good))
-    deviance = float(poisson_deviance(spectrum.counts, found.prediction, weight))
-    used = np.flatnonzero(weight)
-    response = np.zeros((bins, bins))
-    response[np.arange(bins)[:, None], columns[row]] = _responses(fit, design, parameters)[row, place]
-    variance = found.prediction[used] / weight[used]
-    of_fit = goodness(deviance, response[np.ix_(used, used)], variance)
-    p_value = of_fit.p_value if not failed else 0.0
-    chosen = TriedWidth(half_width, deviance, of_fit.parameters, of_fit.ndof, p_value, failed)
-    return found._replace(chosen=chosen)
+        refitted, converged = _refitted(found, spectrum.counts[None])
+        prediction, good = refitted[0], converged[0]
+    # the derivatives of a fit that failed, by which it would be judged, may be anything
+    kept, sound = np.flatnonzero((weight > 0) & good[row]), np.flatnonzero(good)
+    deviance = float(poisson_deviance(spectrum.counts[kept], prediction[kept], weight[kept]))
+    response = np.zeros((kept.size, bins))
+    response[np.arange(kept.size)[:, None], columns[row[kept]]] = _responses(
+        of_windows(fit, sound), design[sound], parameters
+    )[np.searchsorted(sound, row[kept]), place[kept]]
+    variance = prediction[kept] / weight[kept]
+    of_fit = goodness(deviance, response[:, kept], variance) if kept.size else Goodness(0.0, 0.0, 0.0)
+    p_value = of_fit.p_value if good.all() else 0.0
+    chosen = TriedWidth(half_width, deviance, of_fit.parameters, of_fit.ndof, p_value, int(np.sum(~good)))
+    return found._replace(prediction=np.where(good[row], prediction, np.nan), chosen=chosen)
 
 
 def _responses(fit: BackgroundFit, design: Array, parameters: int) -> Array:
@@ -230,7 +231,7 @@ def _responses(fit: BackgroundFit, design: Array, parameters: int) -> Array:
 
 
 def _refitted(background: SlidingBackground, counts: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Predictions of T sets of counts, shape (T, N), and whether all their windows converged, shape (T,)."""
+    """Predictions of T sets of counts, shape (T, N), and whether each of their windows converged, shape (T, M)."""
     fit, model = background.fit, background.model
     number, size = fit.windows.counts.shape
     which = np.tile(np.arange(number), len(counts))
@@ -244,4 +245,4 @@ def _refitted(background: SlidingBackground, counts: Array) -> tuple[Array, NDAr
     expected = predicted(fit.function, each.windows, point).reshape(len(counts), number, size)
     bins = np.arange(background.row.size)
     prediction = expected[:, background.row, bins - background.first[background.row]]
-    return prediction, np.all(found.converged.reshape(len(counts), number), axis=1)
+    return prediction, found.converged.reshape(len(counts), number)

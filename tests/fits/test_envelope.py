@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 
 from trila.fits.background import Windows, fit_background
+from trila.fits.certificates import certify, judge
 from trila.fits.envelope import Envelope, envelope, envelope_discovery, envelope_limits
 from trila.fits.errors import FitError
 from trila.fits.families import Domain
 from trila.fits.functions import expectation, resolve
+from trila.fits.likelihood import Model, Observation
 from trila.fits.limits import upper_limits
-from trila.fits.profile import conditional
-from trila.fits.search import SignalTemplates, search, templates
+from trila.fits.minimise import minimise
+from trila.fits.profile import Profile, conditional, profile
+from trila.fits.search import Search, SignalTemplates, search, templates
 from trila.fits.signals import Resolution
 from trila.fits.significance import discovery
 
@@ -35,12 +38,25 @@ def repeated(number: int, mass: float = 25.0) -> SignalTemplates:
     return templates(Resolution(0.02, 0.0), np.full(number, mass), EDGES)
 
 
-def test_one_function_has_the_limits_of_its_search() -> None:
-    data = toys(3, seed=1)
-    one = search(fit_background(resolve("powerlaw"), data), SIGNAL)
+@pytest.fixture(scope="module")
+def one() -> Search:
+    """Of a power law."""
+    return search(fit_background(resolve("powerlaw"), toys(3, seed=1)), SIGNAL)
+
+
+def only(one: Search) -> Envelope:
+    return Envelope((one,), np.ones((1, 3), dtype=bool), np.array([2.0]))
+
+
+def reasons(found: Envelope) -> list[tuple[str, ...]]:
+    """Why each limit is none; in these tests, its roots are all found."""
+    limits = envelope_limits(found)
+    return [certificate.reasons for certificate in judge(limits.fits, limits.verified, check="all")]
+
+
+def test_one_function_has_the_limits_of_its_search(one: Search) -> None:
     alone, significance = upper_limits(one.model), discovery(one.model)
-    found = Envelope((one,), np.ones((1, 3), dtype=bool), np.array([2.0]))
-    limits, excess = envelope_limits(found), envelope_discovery(found)
+    limits, excess = envelope_limits(only(one)), envelope_discovery(only(one))
     assert limits.verified.all()
     np.testing.assert_allclose(limits.observed, alone.observed * one.unit, rtol=2e-6)
     np.testing.assert_allclose(limits.expected, alone.expected * one.unit[:, None], rtol=2e-6)
@@ -49,6 +65,94 @@ def test_one_function_has_the_limits_of_its_search() -> None:
     np.testing.assert_allclose(excess.q0, significance.q0, rtol=1e-9)
     for chosen in (limits.background_function, limits.best_function, limits.limit_function):
         np.testing.assert_array_equal(chosen, 0)
+    certificates = judge(limits.fits, limits.verified, check="all")
+    for mine, other in zip(certificates, certify(one.model, alone, check="all"), strict=True):
+        assert mine.passed
+        assert other.passed
+        assert mine.distance < 1e-7
+        assert mine.minuit == pytest.approx(other.minuit, abs=1e-6)
+
+
+def test_the_functions_that_are_lowest_are_judged(one: Search) -> None:
+    """A second one is never lowest where the first one is used."""
+    name = one.fit.function._replace(name="other")
+    found = Envelope(
+        (one, one._replace(fit=one.fit._replace(function=name))),
+        np.array([[True, True, False], [False, True, True]]),
+        np.array([2.0, 2.5]),
+    )
+    limits = envelope_limits(found)
+    assert {fits.name: fits.limit.tolist() for fits in limits.fits} == {
+        f"{kind} ({function})": masses
+        for kind in ("background", "best fit", "fit at the limit")
+        for function, masses in (("powerlaw", [0, 1]), ("other", [2]))
+    }
+    assert all(certificate.passed for certificate in judge(limits.fits, limits.verified, check="all"))
+
+
+def test_a_parameter_that_is_not_determined(one: Search) -> None:
+    """Two that do the same: the fits converge and have limits, but their Hessians are singular."""
+    jacobian = np.repeat(one.fit.jacobian[:, :, :1], 2, axis=2)
+    found = only(search(one.fit._replace(jacobian=jacobian), SIGNAL))
+    assert envelope_limits(found).verified.all()
+    for why in reasons(found):
+        assert why == tuple(
+            f"{kind} (powerlaw): Hessian is not positive definite"
+            for kind in ("background", "best fit", "fit at the limit")
+        )
+
+
+def test_a_parameter_at_its_bound(one: Search) -> None:
+    """At 0 is the fit without signal; the bound keeps one mass away from it."""
+    lower = np.array(one.model.lower)
+    lower[1, 1] = 0.5
+    found = only(one._replace(model=one.model._replace(lower=lower)))
+    assert envelope_limits(found).verified.all()
+    why = reasons(found)
+    assert why[0] == why[2] == ()
+    assert "background (powerlaw): at a bound: background_0" in why[1]
+
+
+def test_a_minimum_that_is_none(one: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A best fit that moved the yield alone says that it has converged; Minuit finds what it missed."""
+
+    def unfinished(model: Model, observation: Observation, which: np.ndarray) -> Profile:
+        fits = profile(model, observation, which)
+        poi = np.arange(model.start.size) == model.poi
+        return fits._replace(
+            best=minimise(model, observation, fits.background.values, poi, alternatives=which)
+        )
+
+    sound = envelope_limits(only(one)).fits[1].minimum
+    monkeypatch.setattr("trila.fits.envelope.profile", unfinished)
+    limits = envelope_limits(only(one))
+    best = limits.fits[1].minimum
+    missed = best.deviance - sound.deviance
+    assert best.converged.all()
+    assert missed.min() > 1e-3
+    for found, gap in zip(judge(limits.fits, limits.verified, check="all"), missed, strict=True):
+        assert not found.passed
+        assert found.reasons == (f"Minuit finds a minimum lower by {found.minuit:.2g} in -2 ln L",)
+        assert found.minuit == pytest.approx(gap, abs=1e-4)
+
+
+def test_a_function_that_fails_is_named(one: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if another one is lower: what it would have been is not known."""
+    found = Envelope((one, one), np.array([[True, True, True], [False, True, False]]), np.array([2.0, 3.0]))
+
+    def failing(model: Model, observation: Observation, which: np.ndarray) -> Profile:
+        fits = profile(model, observation, which)
+        good = np.full(which.size, which.size > 1)
+        return fits._replace(background=fits.background._replace(converged=good))
+
+    monkeypatch.setattr("trila.fits.envelope.profile", failing)
+    why = reasons(found)
+    assert why[0] == why[2] == ()
+    assert why[1][:2] == (
+        "background (powerlaw): not converged",
+        "Asimov data, background (powerlaw): not converged",
+    )
+    assert why[1][2].startswith("no root for the observed limit, the expected limit at -2 sigma")
 
 
 def test_functions_are_those_of_the_f_test() -> None:
@@ -112,6 +216,13 @@ def test_envelope_is_the_lowest_of_a_loop(penalty: float) -> None:
         assert excess.q0[i] == pytest.approx(gain if limits.best_fit[i] > 0 else 0.0, abs=0.01)
         at = np.argmin(np.abs(events - limits.observed[i]))
         assert limits.limit_function[i] == np.argmin([curve[at] for curve in curves])
+    assert {name for fits in limits.fits for name in found.functions if f"({name})" in fits.name} == {
+        "bernstein2", "powerlaw",
+    }  # fmt: skip
+    for certificate in judge(limits.fits, limits.verified, check="all"):
+        assert certificate.passed
+        assert certificate.minuit is not None
+        assert abs(certificate.minuit) < 1e-3
 
 
 @pytest.mark.slow

@@ -84,6 +84,35 @@ def test_the_least_bad_width_is_no_accepted_one() -> None:
     assert found.chosen.p_value < 1e-6
 
 
+def test_windows_that_fail_leave_the_others() -> None:
+    """Where there is next to nothing, fits run away, and their derivatives are no numbers."""
+    bins = np.arange(40)
+    counts = np.where(bins < 5, 400.0, np.where(bins % 4 == 3, 1.0, 0.0))
+    found = slid(checked(EDGES, counts, name="sparse"))
+    good = found.fit.good
+    assert found.chosen.failed == (~good).sum() > 0
+    assert (found.accepted, found.chosen.p_value) == (False, 0.0)
+    np.testing.assert_array_equal(np.isnan(found.prediction), ~good[found.row])
+    kept = good[found.row]
+    ratio = np.where(counts > 0, counts, 1.0)[kept] / found.prediction[kept]
+    expected = 2 * np.sum(found.prediction[kept] - counts[kept] + counts[kept] * np.log(ratio))
+    assert found.chosen.deviance == pytest.approx(expected, rel=1e-9)
+    assert 0 < found.chosen.parameters < kept.sum()
+    with pytest.raises(
+        FitError, match=r"\d of 24 windows did not converge, expected .*; choose wider windows"
+    ):
+        refit_sliding(found, counts[None])
+
+
+@pytest.mark.slow
+def test_no_window_that_converges() -> None:
+    counts = np.where(np.arange(30) % 7 < 5, np.random.default_rng(0).poisson(2, 30) + 1.0, 0.0)
+    spectrum = checked(np.geomspace(489.0, 2037.0, 31), counts, name="sparse")
+    found = sliding_background(resolve("ua2-4"), spectrum, 13000.0, half_widths=[4])
+    assert found.chosen == (4, 0.0, 0.0, 0.0, 0.0, found.first.size)
+    assert np.isnan(found.prediction).all()
+
+
 def test_a_hidden_signal_is_not_absorbed(found: SlidingBackground) -> None:
     share = Gaussian(0.03).fractions([1000.0], EDGES)[0]
     events = 4000.0
