@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from trila.fits.background import BackgroundFit
 from trila.fits.couplings import Scaling, coupling_limit, read_scaling
 from trila.fits.dimuon_limits import Bands, FractionTable, coupling_limits, photon_density
 from trila.fits.errors import FitError
+from trila.fits.tables import read_table
 
 __all__ = ["Interpreter", "Tables", "interpreters", "read_tables"]
 
@@ -74,15 +75,7 @@ def interpreters(tables: Tables, fit: BackgroundFit | None) -> dict[str, Interpr
 
 
 def _fractions(path: Path) -> FractionTable:
-    try:
-        table: Any = np.genfromtxt(
-            path, delimiter=",", names=True, comments="#", dtype=np.float64, max_rows=100_000
-        )
-        mass, fraction = (np.atleast_1d(np.asarray(table[name])) for name in ("mass", "fraction"))
-    except (OSError, ValueError, IndexError) as error:
-        raise FitError(
-            f"{path} cannot be read ({str(error)[:80]}); expected a CSV with columns mass,fraction"
-        ) from error
+    mass, fraction = read_table(path, ("mass", "fraction")).T
     if not mass.size or not (np.isfinite(mass).all() and np.isfinite(fraction).all()):
         raise FitError(f"{path} has no rows, or entries that are no numbers; expected mass,fraction in each")
     return FractionTable(mass, fraction)

@@ -7,6 +7,7 @@
 | `corrected` | raw, then corrected with a correctionlib file | the same |
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,7 +26,10 @@ from trila.processors.errors import InputError
 __all__ = ["Level", "Read", "pileup_variable", "read_pairs", "run_range", "storage_threshold"]
 
 Half = Literal["first", "second", "both"]
+#: Of one file, which may be small when they are all equal: 4 GB.
+_MOST_VALUES = 500_000_000
 _IDENTITY = ("run", "luminosity_block", "event")
+_NEEDED = (*_IDENTITY, "pt_hlt", "pt_tag", "eta_hlt", "eta_tag", "phi", "weight")
 
 
 class Level(BaseModel):
@@ -76,11 +80,19 @@ def read_pairs(result: results.Result, hlt: Level, offline: Level, *, half: Half
         raise InputError(
             f"{result.path} has no pairs: `trila run response FILES... -o {result.path}` makes them (without --no-pairs)"
         )
-    scales = {name: dataset["scale"] for name, dataset in result.manifest["datasets"].items()}
-    columns = _columns(folder, scales, half)
+    columns = _columns(result, _scales(result), half)
     if not columns:
         raise InputError(f"the table of pairs of {result.path} is empty: no event had a tag and a probe")
+    missing = [name for name in _NEEDED if name not in columns]
+    if missing:
+        raise InputError(
+            f"the pairs of {result.path} have no {', '.join(missing)}; run `trila run response` again"
+        )
     reference = "pt_offline" if "pt_offline" in columns else "pt_gen"
+    if reference not in columns:
+        raise InputError(
+            f"the pairs of {result.path} have no pt_offline and no pt_gen; run `trila run response` again"
+        )
     pairs = Pairs(
         hlt=_at(columns, hlt, "pt_hlt", result.path),
         offline=_at(columns, offline, reference, result.path),
@@ -107,7 +119,7 @@ def read_pairs(result: results.Result, hlt: Level, offline: Level, *, half: Half
 
 def pileup_variable(result: results.Result) -> Literal["rho", "mu"] | None:
     """Which measure of pile-up all pairs of a RESULT have; ρ, where they have both."""
-    schemas = [pq.read_schema(file).names for file in _files(result)]
+    schemas = [_stored_columns(file) for file in _files(result)]
     names = set.intersection(*map(set, schemas)) if schemas else set()
     return "rho" if "rho" in names else "mu" if "mu" in names else None
 
@@ -126,16 +138,60 @@ def storage_threshold(result: results.Result) -> float:
 
 
 def _files(result: results.Result) -> list[Path]:
-    return sorted((result.path / "pairs").rglob("*.parquet"))
+    """Tables that belong to the result; a run that has not ended, or was stopped, has others beside them."""
+    listed = result.manifest.get("pairs")
+    if not isinstance(listed, dict) or any(Path(n).parts[:-1] != (Path(n).parent.name,) for n in listed):
+        raise InputError(f"the manifest of {result.path} does not list its tables of pairs; run it again")
+    return [result.path / "pairs" / name for name in sorted(listed)]
 
 
-def _read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
+def _stored_columns(file: Path) -> list[str]:
+    return list(_read_table(file, rows=False).column_names)
+
+
+def _read_table(file: Path, columns: list[str] | None = None, *, rows: bool = True) -> pa.Table:
+    """A table of numbers, or its names of columns alone."""
     try:
-        return pq.read_table(file, columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
+        with pq.ParquetFile(file) as stored:
+            _check(file, stored, columns or ())
+            table = stored.read(columns=columns) if rows else stored.schema_arrow.empty_table()
+        if any(column.null_count for column in table.columns):
+            raise pa.ArrowInvalid("numbers are missing in it")
+        return table
+    except (pa.ArrowException, OSError, ValueError, KeyError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
-            f"pairs {file} are damaged: {str(error)[:200]}; run `trila run response` again"
+            f"pairs {file} are damaged: {' '.join(str(error).split())[:200]}; run `trila run response` again"
         ) from error
+
+
+def _check(file: Path, stored: pq.ParquetFile, columns: Iterable[str]) -> None:
+    """A damaged or foreign table may claim any number of rows, and columns of anything."""
+    rows, schema = stored.metadata.num_rows, stored.schema_arrow
+    wrong = [f"{name} is not there" for name in columns if name not in schema.names]
+    wrong += [f"{field.name[:40]!r} is no number" for field in schema if not _is_number(field.type)]
+    wrong += [
+        f"{name} is no integer"
+        for name in _IDENTITY
+        if name in schema.names and not _is_integer(schema, name)
+    ]
+    if len(set(schema.names)) < len(schema.names):
+        wrong.append("two columns have one name")
+    if not 0 <= rows * len(schema) <= _MOST_VALUES:
+        wrong.append(f"{rows} rows of {len(schema)} columns are more than {_MOST_VALUES} numbers")
+    if wrong:
+        raise InputError(
+            f"pairs {file} are not as they were written: {wrong[0]}; run `trila run response` again"
+        )
+
+
+def _is_integer(schema: pa.Schema, name: str) -> bool:
+    return bool(pa.types.is_integer(schema.field(name).type))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
 
 
 def _column(result: results.Result, name: str) -> NDArray[Any]:
@@ -144,21 +200,36 @@ def _column(result: results.Result, name: str) -> NDArray[Any]:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _columns(folder: Path, scales: dict[str, float], half: Half) -> dict[str, NDArray[Any]]:
+def _scales(result: results.Result) -> dict[str, float]:
+    """By dataset, the factor that makes its weights those of the histograms."""
+    try:
+        scales = {name: float(dataset["scale"]) for name, dataset in result.manifest["datasets"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"the manifest of {result.path} does not list its datasets with their scale; run it again"
+        ) from error
+    if not all(map(np.isfinite, scales.values())) or any(Path(name).name != name for name in scales):
+        raise InputError(f"the manifest of {result.path} has a dataset that cannot be; run it again")
+    return scales
+
+
+def _columns(result: results.Result, scales: dict[str, float], half: Half) -> dict[str, NDArray[Any]]:
     """Columns that all datasets have; weights of simulated ones in pb, as in the histograms.
 
     File by file, as the other half of the pairs need not be kept.
     """
     parts: list[dict[str, NDArray[Any]]] = []
     for name, scale in scales.items():
-        for file in sorted((folder / name).glob("*.parquet")):
+        for file in [file for file in _files(result) if file.parent.name == name]:
             table = _read_table(file)
             missing = [column for column in _IDENTITY if column not in table.column_names]
             if missing:
                 raise InputError(
-                    f"the pairs of {folder.parent} have no {', '.join(missing)}: errors and the two halves of the data go "
+                    f"the pairs of {result.path} have no {', '.join(missing)}: errors and the two halves of the data go "
                     "by the identity of the event; run on input that has it"
                 )
+            if "weight" not in table.column_names:
+                raise InputError(f"pairs {file} have no weight; run `trila run response` again")
             columns = {column: table[column].to_numpy() for column in table.column_names}
             if half != "both":
                 second = second_half(*(columns[column] for column in _IDENTITY))

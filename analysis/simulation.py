@@ -21,6 +21,7 @@ from trila.analysis.toy_dimuon import dimuon
 from trila.analysis.toy_events import Events
 from trila.analysis.toy_jets import jets
 from trila.analysis.toy_model import DEFAULT, Toy
+from trila.processors.documents import read_bytes
 from trila.processors.errors import InputError, unknown_name
 
 __all__ = [
@@ -36,6 +37,9 @@ Format = Literal["cms-scouting", "atlas-tla"]
 
 FIRST_RUN = 380_000
 EVENTS_PER_LUMINOSITY_BLOCK = 1000
+
+#: Bytes of truth.json.
+_LARGEST_TRUTH = 50_000_000
 
 
 def simulate(
@@ -142,9 +146,13 @@ def _earlier_sample(outdir: Path) -> list[Path]:
             "has no truth.json, so it is not an earlier sample; choose an empty or a new folder."
         )
     try:
-        names = json.loads((outdir / "truth.json").read_text())["files"]
+        names = json.loads(read_bytes(outdir / "truth.json", "truth", _LARGEST_TRUTH))["files"]
+        if not all(isinstance(name, str) and name.endswith(".root") for name in names):
+            raise TypeError("names of ROOT files are expected")  # what it lists is going to be deleted
         return [outdir / Path(name).name for name in names]
-    except (ValueError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{outdir / 'truth.json'} does not list the files of a sample ({error!r}); choose an empty or a new "
             "folder."

@@ -34,14 +34,15 @@ from trila.analysis.spectra_histograms import (
 )
 from trila.analysis.spectra_tables import csv_spectrum, hepdata_spectrum, is_hepdata
 from trila.fits.spectrum import Spectrum, rebin
-from trila.processors.documents import read_yaml
+from trila.processors.documents import LARGEST as LARGEST_YAML
+from trila.processors.documents import exists, read_bytes, read_yaml
 from trila.processors.errors import InputError, nearest
 from trila.processors.histograms import CMS_DIJET_EDGES
 
 __all__ = ["read", "rebinned", "variations"]
 
-#: Bytes of a file, by its suffix. PyYAML reads some 100 kB per second.
-_LIMITS = {".csv": 50_000_000, ".json": LARGEST, ".yaml": 2_000_000, ".yml": 2_000_000}
+#: Bytes of a file, by its suffix.
+_LIMITS = {".csv": 50_000_000, ".json": LARGEST, ".yaml": LARGEST_YAML, ".yml": LARGEST_YAML}
 _WITH_NAMES = (".root", ".zip")
 _EDGES_LIMIT = 1_000_000
 _FORMS = "RESULT:NAME, FILE.root:NAME, FILE.zip:NAME, or a file .json, .yaml or .csv"
@@ -63,19 +64,20 @@ class _Source(NamedTuple):
     label: str
 
 
-def read(text: str, *, columns: str | None = None) -> Spectrum:
+def read(text: str, *, columns: str | None = None, min_fraction: float = 1.0) -> Spectrum:
     """The spectrum that an argument names. All of its bins are used.
 
     Args:
         text: one of the forms above.
         columns: of a table, such as `low=xmin,high=xmax,count=N`; `per=GeV` for values per GeV.
+        min_fraction: share of the planned events that RESULT must hold, see `results.read`.
 
     Raises:
         InputError: no such file, histogram, column or bin; not one of the forms; or too large.
         FitError: contents that make no spectrum.
     """
     source = _source(text)
-    content = _content(source)
+    content = _content(source, min_fraction)
     if isinstance(content, hist.Hist):
         if columns is not None:
             raise InputError(f"--columns is for tables, and {source.label} is a histogram; leave it out")
@@ -89,11 +91,12 @@ def read(text: str, *, columns: str | None = None) -> Spectrum:
     return hepdata_spectrum(content, source.label, columns)
 
 
-def variations(text: str) -> dict[str, Spectrum]:
+def variations(text: str, *, min_fraction: float = 1.0) -> dict[str, Spectrum]:
     """The systematic variations of a spectrum: name, such as `JES_up`, to the spectrum with it.
 
     Args:
         text: as for `read`, without a bin of the axis `systematic`.
+        min_fraction: as for `read`.
 
     Returns:
         Without the nominal spectrum; empty for tables, and for histograms without that axis.
@@ -106,7 +109,7 @@ def variations(text: str) -> dict[str, Spectrum]:
         raise InputError(
             f"{source.label} selects one variation; leave {SYSTEMATIC} out where all of them are wanted"
         )
-    content = _content(source)
+    content = _content(source, min_fraction)
     if not isinstance(content, hist.Hist):
         return {}
     return {
@@ -136,7 +139,7 @@ def rebinned(spectrum: Spectrum, edges: str) -> Spectrum:
                 f"{spectrum.name}: no standard bin lies within {first:g} to {last:g} GeV; give edges instead"
             )
         return rebin(spectrum, inside)
-    content = _bytes(Path(edges), _EDGES_LIMIT).decode(errors="replace") if _exists(edges) else edges
+    content = read_bytes(edges, "edges", _EDGES_LIMIT).decode(errors="replace") if exists(edges) else edges
     fields = re.split(r"[\s,]+", re.sub(r"#[^\n]*", "", content).strip(" \t\n\r,"))
     try:
         numbers = [float(field) for field in fields]
@@ -147,33 +150,27 @@ def rebinned(spectrum: Spectrum, edges: str) -> Spectrum:
     return rebin(spectrum, numbers)
 
 
-def _exists(path: str) -> bool:
-    try:
-        return bool(path) and Path(path).exists()
-    except (OSError, ValueError):  # text that is too long for a path, or has a zero byte
-        return False
-
-
 def _source(text: str) -> _Source:
     body, selection = text, ""
-    if text.endswith("]") and not _exists(text):
+    if text.endswith("]") and not exists(text):
         body, _, selection = text[:-1].rpartition("[")
-    path, separator, name = (body, "", "") if _exists(body) else body.rpartition(":")
+    path, separator, name = (body, "", "") if exists(body) else body.rpartition(":")
     if not separator or name.startswith("//"):
         path, name = body, ""
     label = Path(path).name + (f":{name}" if name else "")
     return _Source(path, name, selection_of(selection), label)
 
 
-def _content(source: _Source) -> "hist.Hist[Any] | bytes | dict[str, Any]":
+def _content(source: _Source, min_fraction: float) -> "hist.Hist[Any] | bytes | dict[str, Any]":
     """What the argument names: a histogram, a CSV file, or a HEPData table."""
     path, suffix = Path(source.path), Path(source.path).suffix.lower()
-    is_folder = _exists(source.path) and path.is_dir()
+    is_folder = exists(source.path) and path.is_dir()
     if is_folder or suffix not in (*_LIMITS, *_WITH_NAMES):
-        if _exists(source.path) and not is_folder:
+        if exists(source.path) and not is_folder:
             raise InputError(f"{source.path} is a file of no known kind ('{suffix}'); expected {_FORMS}")
-        return results.histogram(f"{source.path}:{source.name}" if source.name else source.path)
-    if "://" not in source.path and not _exists(source.path):
+        name = f"{source.path}:{source.name}" if source.name else source.path
+        return results.histogram(name, min_fraction=min_fraction)
+    if "://" not in source.path and not exists(source.path):
         folder = path.parent if path.parent.is_dir() else None
         close = nearest(path.name, [entry.name for entry in folder.iterdir()]) if folder else []
         raise InputError(
@@ -189,10 +186,14 @@ def _content(source: _Source) -> "hist.Hist[Any] | bytes | dict[str, Any]":
         )
     if source.name:
         raise InputError(f"{source.path} holds one spectrum; leave :{source.name} out")
-    data = _bytes(path, _LIMITS[suffix])
+    limit = _LIMITS[suffix]
     if suffix == ".csv":
-        return data
-    content = _yaml(source.path) if suffix != ".json" else _json(data, source.path)
+        return read_bytes(path, "spectrum", limit)
+    content = (
+        _json(read_bytes(path, "spectrum", limit), source.path)
+        if suffix == ".json"
+        else read_yaml(path, "spectrum", limit=limit)
+    )
     if is_uhi(content):
         return uhi_histogram(content, source.label)
     if is_hepdata(content):
@@ -204,29 +205,6 @@ def _content(source: _Source) -> "hist.Hist[Any] | bytes | dict[str, Any]":
         f"{source.path} has {'the keys ' + ', '.join(keys) if keys else 'no keys'}; expected a histogram of uhi's or a "
         "HEPData table"
     )
-
-
-def _bytes(path: Path, limit: int) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > limit:
-            raise InputError(
-                f"{path} has {size / 1e6:.1f} MB; such a file may have {limit / 1e6:g} MB: take out what is no part of the spectrum"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; check the path") from error
-
-
-def _yaml(path: str) -> Any:
-    try:
-        return read_yaml(path, "spectrum")
-    except (
-        LookupError,
-        AttributeError,
-        ArithmeticError,
-    ) as error:  # PyYAML's, for values that belie their tags
-        raise InputError(f"spectrum {path} is not YAML: {type(error).__name__}; download it again") from error
 
 
 def _json(data: bytes, path: str) -> Any:

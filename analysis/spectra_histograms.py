@@ -80,7 +80,7 @@ def uhi_histogram(content: Mapping[str, Any], name: str) -> Histogram:
         InputError: not a histogram, or another number of values than its axes have bins.
     """
     if content.get("uhi_schema") != 1:
-        schema = str(content.get("uhi_schema"))[:10]
+        schema = " ".join(str(content.get("uhi_schema"))[:10].split())
         raise InputError(
             f"{name} is of uhi schema {schema}; expected 1: write it with a version of uhi that knows that"
         )
@@ -108,7 +108,8 @@ def zip_histogram(file: Path, name: str) -> Histogram:
         InputError: not a zip file, no such histogram, or a damaged or too large one.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        # of a damaged archive, zipfile leaves a file open that it has opened itself
+        with Path(file).open("rb") as stream, zipfile.ZipFile(stream) as archive:
             names = [
                 member.removesuffix(".json") for member in archive.namelist() if member.endswith(".json")
             ]

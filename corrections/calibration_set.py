@@ -15,15 +15,17 @@ the signed relative change `{tag}_{MC|DATA}_{source}_{algorithm}` against the co
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from correctionlib import schemav2
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trila.corrections.calibration import Calibration
 from trila.corrections.correction_set import read
-from trila.corrections.jets import CorrectionError
+from trila.corrections.correction_text import CorrectionError
+from trila.corrections.estimators import Estimator
 from trila.corrections.nodes import (
     REFUSE,
     SPLINE_FORMULA,
@@ -51,6 +53,35 @@ _RESOLUTION = "resolution"
 
 # Points of a varied curve, at least: its source may turn more often than the curve itself.
 _LEAST = 33
+
+
+class _Level(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    level: Literal["raw", "stored", "corrected"]
+    file: str | None = None
+    correction: str | None = None
+    sha256: str | None = None
+
+
+class _Levels(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    hlt: _Level
+    offline: _Level
+
+
+class _Derived(BaseModel):
+    """What a closure test needs to know of how a calibration was derived."""
+
+    model_config = ConfigDict(frozen=True)
+
+    levels: _Levels
+    sources: tuple[str, ...]
+    estimator: Estimator
+    storage_threshold: float = Field(ge=0, allow_inf_nan=False)
+    manifest_digest: str
+    pileup_variable: str | None
 
 
 class Names(NamedTuple):
@@ -121,12 +152,20 @@ def metadata(path: str) -> dict[str, Any]:
     description = read(path).description or ""
     try:
         found = json.loads(description)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise CorrectionError(
             f"correction file {path} does not say how it was derived; expected one that `trila calibrate` made"
         )
+    try:
+        _Derived.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CorrectionError(
+            f"correction file {path} says of how it was derived: {'.'.join(map(str, first['loc']))}: {first['msg']}; make it "
+            "again with `trila calibrate`"
+        ) from error
     return found
 
 

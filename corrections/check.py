@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trila.corrections.contents import Entry, Input, branches, edges_of, entries
 from trila.corrections.correction_set import read
-from trila.corrections.jets import CorrectionError
+from trila.corrections.correction_text import CorrectionError
 
 __all__ = ["Finding", "check"]
 

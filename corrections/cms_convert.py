@@ -19,7 +19,7 @@ from correctionlib import schemav2
 
 from trila.corrections import cms_text, tformula
 from trila.corrections.cms_text import FileName, Table
-from trila.corrections.jets import CorrectionError
+from trila.corrections.correction_text import CorrectionError, check_formula
 
 __all__ = ["COMPOUND", "LEVELS", "convert"]
 
@@ -137,6 +137,7 @@ def _formulas(table: Table, path: str) -> list[Any] | None:
     if table.kind == "scale factor":
         return None
     expression = _LINE if table.kind == "uncertainty" else tformula.held(table.formula, len(table.variables))
+    check_formula(expression, path)
     formula = schemav2.Formula(
         nodetype="formula", parser="TFormula", expression=expression, variables=list(table.variables)
     )
@@ -151,7 +152,9 @@ def _formulas(table: Table, path: str) -> list[Any] | None:
         trial.to_evaluator()
     except RuntimeError as error:
         text = " ".join(str(error).split())[:200]
-        raise CorrectionError(f"{path}: formula {table.formula}: not for correctionlib: {text}") from error
+        raise CorrectionError(
+            f"{path}: formula {table.formula[:200]}: not for correctionlib: {text}"
+        ) from error
     return [formula]
 
 

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from trila.corrections import tformula
-from trila.corrections.correction_set import text
-from trila.corrections.jets import CorrectionError
+from trila.corrections.correction_text import CorrectionError, text
 
 __all__ = ["FileName", "Kind", "Table", "parse", "parse_name"]
 
 Kind = Literal["correction", "resolution", "scale factor", "uncertainty"]
 
+#: Of a table: bins are compared with one another.
+_MOST_ROWS = 10_000
 _NONE = ('""', "''", "None")
 _NAME = re.compile(
     r"(?P<regrouped>Regrouped[^_]*_)?(?P<tag>.+?)_(?P<sample>MC|DATA)_(?P<level>.+)_(?P<algorithm>[^_]+)"
@@ -114,6 +115,10 @@ def parse(path: str | Path) -> tuple[Table, ...]:
             header = _header(content, place)
         else:
             rows.append(_row(content, header, place))
+            if len(rows) > _MOST_ROWS:
+                raise CorrectionError(
+                    f"{place}: a table of more than {_MOST_ROWS} rows; expected fewer, split it"
+                )
     if not tables:
         raise CorrectionError(
             f"{path}: no table of jet corrections in it; expected {{n variable... formula ...}}"
@@ -175,7 +180,7 @@ def _kind(formula: str, rest: Sequence[str], place: str) -> Kind:
     if rest[:1] == ["Correction"]:
         return "uncertainty" if formula in _NONE else "correction"
     raise CorrectionError(
-        f"{place}: '{' '.join([formula[:40], *rest])}' cannot be converted; expected a formula and Correction or "
+        f"{place}: '{' '.join([formula[:40], *rest])[:80]}' cannot be converted; expected a formula and Correction or "
         'Resolution, "" and Correction for uncertainties, or None and ScaleFactor'
     )
 
@@ -184,7 +189,7 @@ def _row(line: str, header: _Header, place: str) -> _Row:
     try:
         numbers = [float(word) for word in line.split()]
     except ValueError as error:
-        raise CorrectionError(f"{place}: {error}; expected numbers only") from error
+        raise CorrectionError(f"{place}: {str(error)[:80]}; expected numbers only") from error
     if not all(math.isfinite(number) for number in numbers):
         raise CorrectionError(f"{place}: not all numbers are finite")
     n_binned, n_variables = len(header.binned), len(header.variables)

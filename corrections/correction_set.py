@@ -10,33 +10,15 @@ What to use when:
 import gzip
 import io
 import os
-import zlib
 from pathlib import Path
 from typing import Any
 
 import correctionlib
 from correctionlib import schemav2
 
-from trila.corrections.jets import CorrectionError
+from trila.corrections.correction_text import CorrectionError, check_structure, text
 
-__all__ = ["read", "text", "write"]
-
-
-def text(path: str | Path) -> str:
-    """Content of a text file that may be compressed with gzip, whatever its suffix.
-
-    Raises:
-        CorrectionError: it cannot be read, or is not text.
-    """
-    try:
-        data = Path(path).read_bytes()
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
-    except (EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise CorrectionError(f"correction file {path} is damaged, or is not text: {error}") from error
-    except OSError as error:
-        raise CorrectionError(
-            f"correction file {path} cannot be read: {error.strerror or error}; check the path"
-        ) from error
+__all__ = ["read", "write"]
 
 
 def read(path: str | Path) -> Any:
@@ -47,7 +29,10 @@ def read(path: str | Path) -> Any:
     """
     content = text(path)
     try:
+        check_structure(content, str(path))
         return schemav2.CorrectionSet.model_validate_json(content)
+    except CorrectionError:
+        raise
     except ValueError as error:
         raise CorrectionError(
             f"correction file {path} is not a correctionlib (v2) JSON file: {_short(error)}"
@@ -75,7 +60,10 @@ def write(corrections: Any, path: str | Path) -> None:
     try:
         # the text and not the model: models may be changed after they were checked, and JSON knows no infinity
         schemav2.CorrectionSet.model_validate_json(content)
+        check_structure(content, str(path))
         correctionlib.CorrectionSet.from_string(content)
+    except CorrectionError:
+        raise
     except Exception as error:  # pydantic raises ValidationError, correctionlib RuntimeError, IndexError, ...
         raise CorrectionError(
             f"correction file {path} not written, its content is not valid: {_short(error)}"

@@ -4,17 +4,19 @@ A correction here is a factor on pT (and mass) that may depend on `JetPt`, `JetE
 `luminosity_block` and the string `systematic`: `nominal`, or `<source>_up` and `<source>_down`.
 """
 
-import gzip
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import correctionlib
 import numpy as np
 from correctionlib import schemav2
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trila.corrections.correction_set import read
+from trila.corrections.correction_text import CorrectionError, check_structure, text
 
 __all__ = [
     "CorrectionError", "evaluate", "inside_range", "load", "names", "pileup_variable", "required_inputs", "starts_from_raw", "systematics",
@@ -30,8 +32,37 @@ NOMINAL: Mapping[str, str] = {"systematic": "nominal"}
 _OF_RAW_PT = ("hlt_jec", "hlt_to_offline")
 
 
-class CorrectionError(ValueError):
-    """A correction file cannot be used; says why and what to do."""
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Region(_Frozen):
+    """Ranges of JetEta and of raw JetPt (GeV)."""
+
+    eta: tuple[float, float] = Field(alias="JetEta")
+    pt: tuple[float, float] = Field(alias="JetPt")
+
+
+class _Valid(_Frozen):
+    regions: tuple[_Region, ...] = ()
+
+
+class _Level(_Frozen):
+    level: str = "raw"
+    file: str | None = None
+
+
+class _Levels(_Frozen):
+    hlt: _Level = _Level()
+
+
+class _Description(_Frozen):
+    """What a calibration of this package says of itself, as far as it matters for applying it."""
+
+    valid: _Valid = _Valid()
+    sources: tuple[str, ...] | None = None
+    levels: _Levels = _Levels()
+    pileup_variable: str | None = None
 
 
 @lru_cache(maxsize=8)
@@ -41,14 +72,16 @@ def load(path: str) -> correctionlib.CorrectionSet:
     Raises:
         CorrectionError: missing, or not correctionlib.
     """
-    if not Path(path).is_file():
-        raise CorrectionError(f"correction file {path}: no such file; check the path")
+    content = text(path)
     try:
-        return correctionlib.CorrectionSet.from_file(path)
+        check_structure(content, path)
+        return correctionlib.CorrectionSet.from_string(content)
+    except CorrectionError:
+        raise
     except Exception as error:  # correctionlib raises RuntimeError, IndexError, ...
-        text = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise CorrectionError(
-            f"correction file {path} is not a correctionlib (v2) JSON file: {text}"
+            f"correction file {path} is not a correctionlib (v2) JSON file: {reason}"
         ) from error
 
 
@@ -63,8 +96,9 @@ def _get(path: str, name: str | None) -> Any:
     if name is None:
         name = DEFAULT if DEFAULT in known else known[0] if len(known) == 1 else None
     if name is None or name not in known:
+        shown = ", ".join(" ".join(known_name[:80].split()) for known_name in known[:12])
         raise CorrectionError(
-            f"correction file {path} has no '{name or DEFAULT}'; name one of: {', '.join(known)}"
+            f"correction file {path} has no '{name or DEFAULT}'; name one of: {shown}{', ...' if len(known) > 12 else ''}"
         )
     corrections = load(path)
     # `in` raises on these mappings (correctionlib 2.9)
@@ -93,7 +127,7 @@ def systematics(path: str, name: str | None = None) -> tuple[str, ...]:
     correction = _get(path, name)
     if "systematic" not in required_inputs(path, name):
         return ("nominal",)
-    model = schemav2.CorrectionSet.model_validate_json(_text(path))
+    model = read(path)
     stack = {correction.name}
     for compound in model.compound_corrections or []:
         if compound.name == correction.name:
@@ -102,25 +136,28 @@ def systematics(path: str, name: str | None = None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(["nominal", *keys]))
 
 
-def _text(path: str) -> str:
-    data = Path(path).read_bytes()
-    return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
-
-
 @lru_cache(maxsize=8)
-def _description(path: str) -> Mapping[str, Any]:
+def _description(path: str) -> _Description:
     """What a calibration of this package says of itself; nothing, for other files."""
     try:
-        found = json.loads(json.loads(_text(path)).get("description") or "")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) and {"valid", "sources"} <= found.keys() else {}
+        found = json.loads(json.loads(text(path))["description"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return _Description()
+    if not isinstance(found, dict) or not {"valid", "sources"} <= found.keys():
+        return _Description()
+    try:
+        return _Description.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CorrectionError(
+            f"correction file {path} does not say where it is valid ({'.'.join(map(str, first['loc']))}: {first['msg']}); derive "
+            "it again with `trila calibrate`"
+        ) from error
 
 
 def valid_regions(path: str) -> list[tuple[tuple[float, float], tuple[float, float]]]:
     """Where a calibration of this package holds: ranges of JetEta and of raw JetPt (GeV); none for other files."""
-    regions = _description(path).get("valid", {}).get("regions", [])
-    return [(tuple(region["JetEta"]), tuple(region["JetPt"])) for region in regions]
+    return [(region.eta, region.pt) for region in _description(path).valid.regions]
 
 
 def starts_from_raw(path: str) -> bool:
@@ -129,18 +166,18 @@ def starts_from_raw(path: str) -> bool:
     Raises:
         CorrectionError: it is meant for jets that another file has corrected before.
     """
-    hlt = _description(path).get("levels", {}).get("hlt", {})
-    if hlt.get("level") == "corrected":
+    hlt = _description(path).levels.hlt
+    if hlt.level == "corrected":
         raise CorrectionError(
-            f"{path} was derived for HLT jets corrected with {hlt.get('file')}; expected one for raw or stored jets; derive "
+            f"{path} was derived for HLT jets corrected with {hlt.file}; expected one for raw or stored jets; derive "
             "it for those"
         )
-    return bool(hlt.get("level", "raw") == "raw")
+    return hlt.level == "raw"
 
 
 def pileup_variable(path: str) -> str:
     """What the input `Rho` of a file is: "rho", or "mu" where a calibration of this package was derived with it."""
-    return _description(path).get("pileup_variable") or "rho"
+    return _description(path).pileup_variable or "rho"
 
 
 def inside_range(path: str, pt: NDArray[Any], eta: NDArray[Any]) -> NDArray[np.bool_]:
@@ -178,7 +215,7 @@ def _check_range(path: str, columns: Mapping[str, NDArray[Any]], hold: bool) -> 
 
 def _check_systematic(path: str, name: str, systematic: str) -> None:
     """A calibration answers `nominal` to what it does not know, as a source may belong to another correction of the file."""
-    sources = _description(path).get("sources")
+    sources = _description(path).sources
     if sources is None or systematic == "nominal":
         return
     if systematic not in [f"{source}_{direction}" for source in sources for direction in ("up", "down")]:
@@ -237,5 +274,5 @@ def evaluate(
     except (RuntimeError, IndexError, ValueError) as error:
         ranges = ", ".join(f"{n} in [{v.min():.4g}, {v.max():.4g}]" for n, v in columns.items() if len(v))
         raise CorrectionError(
-            f"correction '{correction.name}' of {path} refused its input ({error}): {ranges}"
+            f"correction '{correction.name}' of {path} refused its input ({' '.join(str(error).split())[:200]}): {ranges}"
         ) from error

@@ -4,6 +4,7 @@ A mask maps a run number to closed ranges of luminosity blocks: `{"297050": [[12
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,8 @@ __all__ = ["LumiMask", "LumiMaskError", "blocks", "certified", "check_mask", "lo
 
 _EXPECTED = 'expected {"run": [[first, last], ...], ...}'
 _LARGEST = 2**32 - 1
+#: A mask of all runs of the LHC has less than one.
+_MOST_BYTES = 20_000_000
 
 LumiMask = dict[str, tuple[tuple[int, int], ...]]
 
@@ -29,14 +32,20 @@ def load_mask(path: str | Path) -> LumiMask:
         LumiMaskError: unreadable, no JSON, or not of the form `{"run": [[first, last], ...]}`.
     """
     try:
-        content = json.loads(Path(path).read_text(), object_pairs_hook=_once)
-    except OSError as error:
+        with Path(path).open("rb") as stream:
+            data = stream.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise LumiMaskError(f"luminosity mask {path} cannot be read: {reason}; check the path") from error
+    if len(data) > _MOST_BYTES:
         raise LumiMaskError(
-            f"luminosity mask {path} cannot be read: {error.strerror}; check the path"
-        ) from error
+            f"luminosity mask {path} has more than {_MOST_BYTES / 1e6:g} MB, expected less; {_EXPECTED}"
+        )
+    try:
+        content = json.loads(data, object_pairs_hook=_once)
     except LumiMaskError as error:
         raise LumiMaskError(f"luminosity mask {path}: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LumiMaskError(f"luminosity mask {path} is not JSON ({error}); {_EXPECTED}") from error
     if not isinstance(content, dict) or not content:
         raise LumiMaskError(f"luminosity mask {path} holds {type(content).__name__}, or no run; {_EXPECTED}")
@@ -48,11 +57,11 @@ def load_mask(path: str | Path) -> LumiMask:
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """JSON keeps the last of two equal keys without a word: the ranges of the first would be lost."""
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise LumiMaskError(f"run {name} is given twice; put its ranges into one list")
-    return dict(pairs)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise LumiMaskError(f"run {name[:20]} is given twice; put its ranges into one list")
+    return found
 
 
 def check_mask(content: Mapping[str, object]) -> LumiMask:
@@ -63,18 +72,23 @@ def check_mask(content: Mapping[str, object]) -> LumiMask:
     """
     mask: LumiMask = {}
     for run, ranges in content.items():
-        if not str(run).isdigit() or int(run) > _LARGEST or not isinstance(ranges, (list, tuple)):
-            raise LumiMaskError(f"run {run!r}: {_EXPECTED}")
+        if not _is_run(str(run)) or not isinstance(ranges, (list, tuple)):
+            raise LumiMaskError(f"run {str(run)[:20]!r}: {_EXPECTED}")
         for pair in ranges:
             if (
                 not isinstance(pair, (list, tuple))
                 or len(pair) != 2
-                or not all(isinstance(n, int) and 0 <= n <= _LARGEST for n in pair)
+                or not all(type(n) is int and 0 <= n <= _LARGEST for n in pair)  # True is no block
                 or pair[0] > pair[1]
             ):
-                raise LumiMaskError(f"run {run}: {pair!r} is not [first, last]; {_EXPECTED}")
+                raise LumiMaskError(f"run {run}: {str(pair)[:40]} is not [first, last]; {_EXPECTED}")
         mask[str(run)] = tuple((first, last) for first, last in ranges)
     return mask
+
+
+def _is_run(text: str) -> bool:
+    """Whether a text is a number that ROOT's UInt_t holds; other digits than ASCII's are none."""
+    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _LARGEST
 
 
 def certified(mask: LumiMask, run: ArrayLike, luminosity_block: ArrayLike) -> NDArray[np.bool_]:

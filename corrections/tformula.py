@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from trila.corrections.jets import CorrectionError
+from trila.corrections.correction_text import CorrectionError
 
 __all__ = ["VARIABLES", "constant", "held", "parameter_count"]
 
@@ -17,7 +17,7 @@ VARIABLES = ("x", "y", "z", "t")
 
 _TOKEN = re.compile(
     r"(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
-    r"|\[p?(?P<parameter>\d+)\]"
+    r"|\[p?(?P<parameter>\d{1,4})\]"
     r"|(?P<name>(?:\w+::)*[A-Za-z_]\w*(?:\(\))?)"
     r"|(?P<symbol><=|>=|==|!=|&&|\|\||\*\*|[-+*/^()<>,])"
 )
@@ -78,14 +78,14 @@ def held(expression: str, n_variables: int) -> str:
             k = 2 * VARIABLES.index(token)
             if k >= 2 * n_variables:
                 raise CorrectionError(
-                    f"formula {expression}: '{token}' is none of its {n_variables} variables"
+                    f"formula {expression[:200]}: '{token}' is none of its {n_variables} variables"
                 )
             result.append(f"max([{k}],min([{k + 1}],{token}))")
         elif token in ("+", "-") and _is_sign(tokens, i):
             result.append(_sign(tokens, i, expression))
         else:
             if token == "^" and _follows(tokens, i + 1) == "^":
-                raise CorrectionError(f"formula {expression}: a^b^c is read in two ways; put brackets")
+                raise CorrectionError(f"formula {expression[:200]}: a^b^c is read in two ways; put brackets")
             result.append(token)
     return "".join(result)
 
@@ -99,7 +99,7 @@ def _tokens(expression: str) -> list[str]:
         match = _TOKEN.match(text, position)
         if match is None:
             raise CorrectionError(
-                f"formula {expression}: correctionlib has no '{text[position]}'; comparisons give 0 or 1, so that "
+                f"formula {expression[:200]}: correctionlib has no '{text[position]}'; comparisons give 0 or 1, so that "
                 "(x<[0])*a+(x>=[0])*b can stand for a choice"
             )
         position = match.end()
@@ -113,7 +113,9 @@ def _tokens(expression: str) -> list[str]:
             tokens.append(name)
         elif name and name not in _FUNCTIONS:
             known = ", ".join(sorted(set(_FUNCTIONS.values())))
-            raise CorrectionError(f"formula {expression}: correctionlib has no '{name}'; it has {known}")
+            raise CorrectionError(
+                f"formula {expression[:200]}: correctionlib has no '{name}'; it has {known}"
+            )
         else:
             tokens.append(_FUNCTIONS[name] if name else match["symbol"].replace("**", "^"))
     return tokens
@@ -130,7 +132,9 @@ def _sign(tokens: Sequence[str], i: int, expression: str) -> str:
     if _follows(tokens, i + 1) != "^":
         return "-"
     if i and tokens[i - 1] in ("/", "^"):  # the factor below would belong to the left side
-        raise CorrectionError(f"formula {expression}: put brackets around the power after '{tokens[i - 1]}-'")
+        raise CorrectionError(
+            f"formula {expression[:200]}: put brackets around the power after '{tokens[i - 1]}-'"
+        )
     return "-1.0*"  # in correctionlib (2.9) a sign binds stronger than a power
 
 

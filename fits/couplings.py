@@ -5,7 +5,6 @@ Z' with coupling g_q to quarks while its width is small against the resolution; 
 changes too, and a limit has to be made for each width.
 """
 
-import csv
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from trila.fits.checks import above
 from trila.fits.errors import FitError
+from trila.fits.tables import read_table
 
 __all__ = ["COLUMNS", "Scaling", "coupling_limit", "read_scaling"]
 
@@ -55,21 +55,13 @@ def read_scaling(path: str | Path) -> Scaling:
         FitError: the file cannot be read, a column is missing, a value is not a positive number, a mass
             stands twice, or there are fewer than two masses.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    values = read_table(path, COLUMNS)
+    wrong = np.argwhere(~((values > 0) & (values < math.inf)))
+    if wrong.size:
+        row, column = wrong[0]
         raise FitError(
-            f"cannot read '{path}' ({error}); give a CSV file with {', '.join(COLUMNS)}."
-        ) from error
-    rows = csv.DictReader(line for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
-    missing = [name for name in COLUMNS if name not in rows.fieldnames]
-    if missing:
-        raise FitError(
-            f"'{path}' has columns {', '.join(rows.fieldnames) or '(none)'}, expected {', '.join(COLUMNS)}; "
-            f"add '{missing[0]}' to its first line."
+            f"'{path}' has {COLUMNS[column]} = '{values[row, column]:g}', expected a number above 0; correct that row."
         )
-    values = np.array([[_number(path, name, row[name]) for name in COLUMNS] for row in rows]).reshape(-1, 3)
     values = values[np.argsort(values[:, 0])]
     repeated = values[1:, 0][np.diff(values[:, 0]) == 0]
     if repeated.size:
@@ -78,16 +70,6 @@ def read_scaling(path: str | Path) -> Scaling:
         raise FitError(f"'{path}' has {len(values)} masses, expected at least two; add rows.")
     mass, coupling, sigma = values.T
     return Scaling(mass, coupling, sigma, str(path))
-
-
-def _number(path: str | Path, name: str, text: str | None) -> float:
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise FitError(f"'{path}' has {name} = '{text}', expected a number above 0; correct that row.")
-    return value
 
 
 def coupling_limit(table: Scaling, mass: ArrayLike, limit: ArrayLike) -> Array:

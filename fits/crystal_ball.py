@@ -141,11 +141,11 @@ _Parameter = Annotated[
 # What each parameter must be above, and at most.
 _LIMITS = {
     "mean": (-0.5, 0.5),
-    "sigma": (0.0, 1.0),
-    "alpha_low": (0.0, np.inf),
-    "n_low": (1.0, np.inf),
-    "alpha_high": (0.0, np.inf),
-    "n_high": (1.0, np.inf),
+    "sigma": (1e-9, 1.0),
+    "alpha_low": (1e-9, 1e3),
+    "n_low": (1.0, 1e6),
+    "alpha_high": (1e-9, 1e3),
+    "n_high": (1.0, 1e6),
 }
 
 
@@ -154,9 +154,9 @@ class CrystalBallParameters(_Strict):
 
     Attributes:
         mean: shift of the peak over the mass, above -0.5 and up to 0.5.
-        sigma: width of the core over the mass, above 0 and up to 1.
-        alpha_low, alpha_high: where the core ends, in widths, above 0.
-        n_low, n_high: powers of the tails, above 1.
+        sigma: width of the core over the mass, above 1e-9 and up to 1.
+        alpha_low, alpha_high: where the core ends, in widths, above 1e-9 and up to 1000, which is a Gaussian.
+        n_low, n_high: powers of the tails, above 1 and up to 1e6, which is an exponential.
     """
 
     mean: _Parameter

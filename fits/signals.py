@@ -58,6 +58,8 @@ _MOST_EDGES = 20_000
 # Files of signals are small; one of a wrong kind may be huge, or made to use up memory.
 _MOST_BYTES = 20_000_000
 _DEEPEST = 20
+#: Characters of a number or a name; the time that Python takes for a number grows with their square.
+_LONGEST = 400
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -470,19 +472,21 @@ def _load(path: str, what: str, model: type[_Model]) -> _Model:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "top level"
         reason = first["msg"].removeprefix("Value error, ")
-        raise FitError(f"{what} '{path}': {where}: {reason} (given: {first['input']!s:.80})") from error
+        given = " ".join(str(first["input"])[:80].split())
+        raise FitError(f"{what} '{path}': {where[:120]}: {reason[:300]} (given: {given})") from error
 
 
 class _Loader(yaml.CSafeLoader):
     """Safe YAML in which a key that is given twice is an error: the first one would be lost without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [str(key.value) for key, _ in node.value]
+        found: set[str] = set()
         for key, _ in node.value:
-            if names.count(str(key.value)) > 1:
+            if str(key.value) in found:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key '{key.value}' is given twice", key.start_mark
                 )
+            found.add(str(key.value))
         return dict(super().construct_mapping(node, deep=deep))
 
 
@@ -504,7 +508,14 @@ def _read_yaml(path: str, what: str) -> Any:
         raise FitError(f"{what} '{path}' cannot be read: {error.strerror}; check the path.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FitError(
-            f"{what} '{path}' is not YAML or JSON: {' '.join(str(error).split())}; mend the file."
+            f"{what} '{path}' is not YAML or JSON: {' '.join(str(error).split())[:300]}; mend the file."
+        ) from error
+    # values that belie their tags, such as !!bool 7
+    except (LookupError, AttributeError, ArithmeticError, TypeError, ValueError) as error:
+        if isinstance(error, FitError):
+            raise
+        raise FitError(
+            f"{what} '{path}' is not YAML or JSON: {type(error).__name__} {str(error)[:80]}; mend its values."
         ) from error
     raise FitError(f"{what} '{path}' {complaint}.")
 
@@ -516,6 +527,8 @@ def _unsafe(content: str) -> str | None:
         anchor = getattr(event, "anchor", None)
         if anchor is not None:
             return f"has the anchor or alias '{anchor}', which is not read; write the value out"
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST:
+            return f"has a value of {len(event.value)} characters, expected at most {_LONGEST}; give numbers"
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             return f"nests more than {_DEEPEST} levels; expected lists of numbers under known keys"

@@ -15,6 +15,8 @@ from trila.fits.likelihood import Model, Observation, Structure, Tensors
 
 __all__ = ["from_pyhf", "from_workspace"]
 
+#: Values that a patch may copy.
+_MOST_COPIED = 200_000
 _MULTIPLIES = ("normfactor", "lumi", "shapefactor", "shapesys", "staterror")
 
 
@@ -31,20 +33,57 @@ def from_workspace(
     Raises:
         FitError: not valid against pyhf's schema, no such parameter, or no parameter of interest.
     """
-    import jsonpatch
     import pyhf
 
     try:
-        content = workspace if patch is None else jsonpatch.apply_patch(workspace, list(patch))
+        content = workspace if patch is None else _patched(workspace, patch)
         # pyhf may change what it is given; integers may be larger than any float
         content = json.loads(json.dumps(content), parse_int=float)
         read = pyhf.Workspace(content)
-        model = read.model() if poi is None else read.model(poi_name=poi)
+        with np.errstate(all="ignore"):  # what is not finite is found below
+            model = read.model() if poi is None else read.model(poi_name=poi)
+        missing = [channel for channel in model.config.channels if channel not in read.observations]
+        if missing:  # pyhf would write a traceback to its log
+            raise ValueError(f"no observations of channel '{missing[0][:40]}'")
         data = read.data(model, include_auxdata=True)
+    except FitError:
+        raise
     except Exception as error:  # pyhf, jsonschema and jsonpatch share no base class
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise FitError(f"the workspace cannot be used ({reason}); check it with `pyhf inspect`") from error
     return from_pyhf(model, data)
+
+
+def _patched(workspace: Mapping[str, Any], patch: Sequence[Any]) -> Any:
+    """A workspace after a JSON patch, whose copies of copies could fill the memory.
+
+    Raises:
+        FitError: too many values.
+    """
+    import jsonpatch
+    from jsonpointer import resolve_pointer
+
+    content = jsonpatch.apply_patch(workspace, [])  # a copy
+    values = 0
+    for operation in patch:
+        if isinstance(operation, dict) and operation.get("op") == "copy":
+            values += _size(resolve_pointer(content, operation["from"]))
+        if values > _MOST_COPIED:
+            raise FitError(
+                f"the patch copies more than {_MOST_COPIED} values, expected fewer; write the workspace out instead"
+            )
+        content = jsonpatch.apply_patch(content, [operation], in_place=True)
+    return content
+
+
+def _size(node: Any) -> int:
+    """Number of values in a JSON content."""
+    values, open_ = 0, [node]
+    while open_:
+        node = open_.pop()
+        values += 1
+        open_ += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return values
 
 
 def from_pyhf(model: Any, data: Sequence[float]) -> Model:
@@ -89,6 +128,11 @@ def from_pyhf(model: Any, data: Sequence[float]) -> Model:
                     if kind == "staterror":
                         seen.add(label)
                 elif kind == "normsys":
+                    if not (0 < values["hi"] < np.inf and 0 < values["lo"] < np.inf):
+                        raise FitError(
+                            f"modifier '{label[:40]}' of sample '{sample['name'][:40]}' is a factor {values['hi']:g} up and "
+                            f"{values['lo']:g} down, expected both above 0; give the ratio to the nominal rate"
+                        )
                     up, down = norms.setdefault(
                         label, (np.zeros((len(samples), bins)), np.zeros((len(samples), bins)))
                     )
@@ -104,6 +148,12 @@ def from_pyhf(model: Any, data: Sequence[float]) -> Model:
         for label in seen:
             covered[label] = covered.get(label, 0) + size
         begin += size
+    changes = [side for pair in shapes.values() for side in pair]
+    observed = np.asarray(data[:bins], dtype=np.float64)
+    if not all(np.isfinite(values).all() for values in (nominal, observed, *changes)):
+        raise FitError(
+            "the workspace has rates or observations that are not finite, expected numbers; check its channels"
+        )
     normal, poisson, auxiliary = _constraints(config, np.asarray(data[bins:], dtype=np.float64))
     bounds = np.asarray(config.suggested_bounds(), dtype=np.float64)
     stack = (len(samples), bins)
@@ -126,7 +176,7 @@ def from_pyhf(model: Any, data: Sequence[float]) -> Model:
         bounds[:, 0],
         bounds[:, 1],
         np.asarray(config.suggested_fixed(), dtype=bool),
-        Observation(np.asarray(data[:bins], dtype=np.float64), auxiliary),
+        Observation(observed, auxiliary),
     )
 
 

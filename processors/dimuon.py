@@ -31,6 +31,10 @@ _CUTS = ("two muons", "a pair")
 _CATEGORIES = ("barrel", "forward", "barrel_displaced", "forward_displaced")
 
 
+#: Of the mass axis.
+_MOST_BINS = 1_000_000
+
+
 class DimuonConfig(Config):
     """Configuration of the dimuon spectrum. Nothing is cut unless asked for.
 
@@ -54,8 +58,13 @@ class DimuonConfig(Config):
     mass_step: float = Field(default=0.0025, gt=0, lt=0.1)
 
     def model_post_init(self, _context: Any) -> None:
-        if not self.mass_range[0] < self.mass_range[1]:
-            raise ValueError(f"mass_range is {self.mass_range}; expected its lower end first")
+        if not self.mass_range[0] < self.mass_range[1] < np.inf:
+            raise ValueError(f"mass_range is {self.mass_range}; expected two masses, its lower end first")
+        bins = np.log(self.mass_range[1] / self.mass_range[0]) / self.mass_step
+        if not bins < _MOST_BINS:
+            raise ValueError(
+                f"mass_step {self.mass_step:g} gives {bins:.3g} bins, expected at most {_MOST_BINS}; widen it"
+            )
 
 
 class Pairs(NamedTuple):

@@ -63,10 +63,10 @@ class EfficiencyConfig(Config):
     match_radius: float = 0.2
     delta_phi_min: float = 2.7
     tag_eta_max: float = 1.3
-    pt_max: float = Field(default=1000.0, gt=0)
-    pt_bins: int = Field(default=500, gt=0)
-    mass_max: float = Field(default=2500.0, gt=0)
-    mass_bins: int = Field(default=500, gt=0)
+    pt_max: float = Field(default=1000.0, gt=0, allow_inf_nan=False)
+    pt_bins: int = Field(default=500, gt=0, le=100_000)
+    mass_max: float = Field(default=2500.0, gt=0, allow_inf_nan=False)
+    mass_bins: int = Field(default=500, gt=0, le=100_000)
 
 
 class EfficiencyProcessor(Processor):

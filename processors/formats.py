@@ -56,7 +56,7 @@ class Operation(_Table):
     sum: tuple[str, ...] | None = None
     first: str | None = None
     count: str | None = None
-    constant: float | None = None
+    constant: float | None = Field(default=None, allow_inf_nan=False)
     index_bits: tuple[str, str, str] | None = None
 
     @property
@@ -67,12 +67,14 @@ class Operation(_Table):
     def model_post_init(self, _context: Any) -> None:
         if len(self.model_fields_set) != 1:
             raise ValueError(f"one operation is expected, not {sorted(self.model_fields_set) or 'none'}")
+        if getattr(self, self.kind) in (None, ()):
+            raise ValueError(f"the operation {self.kind} is of nothing; name branches, or give a number")
 
 
 Expression = str | Operation
 #: One expression, or several of which the first that a file can satisfy is taken.
 Alternatives = Annotated[
-    tuple[Expression, ...],
+    Annotated[tuple[Expression, ...], Field(min_length=1)],
     BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else (value,)),
 ]
 
@@ -93,7 +95,7 @@ class CollectionTable(_Table):
         where: which of the objects belong to the collection; all, if not given.
     """
 
-    source: tuple[str, ...]
+    source: tuple[str, ...] = Field(min_length=1)
     fields: dict[str, Alternatives]
     where: Where | None = None
 
@@ -204,7 +206,7 @@ def validation_message(error: ValidationError) -> str:
     """The first complaint of a model in one line: where, what."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "top level"
-    return f"{where}: {first['msg']} (given: {str(first['input'])[:80]})"
+    return " ".join(f"{where[:120]}: {first['msg'][:300]} (given: {str(first['input'])[:80]})".split())
 
 
 @cache

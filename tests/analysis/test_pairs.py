@@ -33,7 +33,10 @@ def result(folder: Path, tables: dict[str, pa.Table], scales: dict[str, float]) 
     for name, content in tables.items():
         (folder / "pairs" / name).mkdir(parents=True)
         pq.write_table(content, folder / "pairs" / name / "part.parquet")
-    manifest = {"datasets": {name: {"scale": scale} for name, scale in scales.items()}}
+    manifest = {
+        "datasets": {name: {"scale": scale} for name, scale in scales.items()},
+        "pairs": {f"{name}/part.parquet": "digest" for name in tables},
+    }
     return results.Result(folder, {}, {}, manifest)
 
 

@@ -1,7 +1,6 @@
 """SPECTRUM arguments of every form give the numbers that were written, and anything else is refused in words."""
 
 import json
-import random
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +12,6 @@ import pytest
 import uhi.io.json
 import uproot
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from trila.analysis import results, spectra
 from trila.fits.errors import FitError
@@ -52,9 +49,9 @@ def dijet() -> hist.Hist[Any]:
 def written(folder: Path, **histograms: hist.Hist[Any]) -> Path:
     """A RESULT with these histograms."""
     folder.mkdir()
-    result = results.Result(folder, dict(histograms), {}, {"trila": "0", "format_version": 1})
-    with results.building(folder) as inside:
-        results.write(result, inside, blocks=None, parts=())
+    manifest = {"trila": "0", "format_version": results.FORMAT_VERSION, "datasets": {}, "inputs": []}
+    with results.working(folder) as inside:
+        results.write(results.Result(folder, dict(histograms), {}, manifest), inside, blocks=None, parts={})
     return folder
 
 
@@ -230,12 +227,12 @@ def test_no_standard_bin() -> None:
         ("list.json", "has no keys"),
         ("broken.json", "broken.json is no JSON file: Expecting"),
         ("deep.json", "deep.json is no JSON file: maximum recursion"),
-        ("tag.yaml", "tag.yaml is not YAML: IndexError"),
+        ("tag.yaml", "tag.yaml is not YAML or JSON: IndexError"),
         ("broken.yaml", "broken.yaml is not YAML or JSON"),
         ("text.txt", r"is a file of no known kind \('.txt'\); expected RESULT:NAME"),
         ("text.root:h", "text.root cannot be read: .*; expected a ROOT file"),
         ("text.zip:h", "text.zip cannot be read: BadZipFile"),
-        ("long.yaml", "long.yaml has 2.0 MB; such a file may have 2 MB"),
+        ("long.yaml", "long.yaml has more than 10 MB, expected less; check that it is the right file"),
         ("a\0b.csv", "no such file"),
     ],
 )
@@ -248,7 +245,7 @@ def test_arguments_that_are_no_spectrum(folder: Path, text: str, message: str) -
         "deep.json": "[" * 100_000,
         "tag.yaml": '!!int ""',
         "broken.yaml": "a: [1",
-        "long.yaml": "#" * 2_000_001,
+        "long.yaml": "#" * 10_000_001,
         **dict.fromkeys(("text.txt", "text.root", "text.zip"), "text"),
     }
     if text.split(":")[0] in bad:
@@ -268,77 +265,3 @@ def test_a_file_may_have_a_colon_or_a_bracket_in_its_name(tmp_path: Path) -> Non
     for name in ("a:b.csv", "a[sign=os].csv"):
         (tmp_path / name).write_text(CSV)
         assert spectra.read(str(tmp_path / name)).counts.sum() == 90
-
-
-def _mutated(seed: bytes, choices: random.Random) -> bytes:
-    """Some bytes replaced, taken out, repeated or put in."""
-    data = bytearray(seed)
-    for _ in range(choices.randint(1, 3)):
-        at, length = choices.randrange(len(data)), choices.randint(0, 12)
-        piece = choices.choice(
-            [b"", b"-", b"nan", b"1e999", b'"', b"\xff", b"\0", b"[", b"}", b"&a ", b"*a", b"9" * 400, b"0x" + b"f" * 9000, b"!!int "]
-        )  # fmt: skip
-        data[at : at + length] = choices.choice([piece, bytes(data[at : at + length]) * 2])
-        data = data or bytearray(b"x")
-    return bytes(data)
-
-
-def _replaced(node: Any, choices: random.Random) -> Any:
-    """A document with one of its nodes replaced by something else, or taken out."""
-    if not isinstance(node, (dict, list)) or not node or choices.random() < 0.15:
-        return choices.choice(
-            [None, True, -1, 0, 1e308, 10**15, 10**400, "", "x", [], {}, [[]], [1] * 5, {"a": 1}, [None]]
-        )
-    copied = node.copy()
-    key = choices.choice(list(node)) if isinstance(node, dict) else choices.randrange(len(node))
-    if choices.random() < 0.1:
-        del copied[key]
-    else:
-        copied[key] = _replaced(node[key], choices)
-    return copied
-
-
-def _refused_or_read(text: str) -> None:
-    try:
-        counts, said = spectra.read(text).counts, ""
-    except (InputError, FitError) as error:
-        counts, said = np.zeros(1), str(error)
-    assert "\n" not in said
-    assert np.isfinite(counts).all()
-
-
-FUZZ = settings(deadline=2000, max_examples=50, derandomize=True, database=None)
-
-
-@pytest.mark.parametrize("name", ["s.csv", "hepdata.yaml", "hepdata.json", "dijet.json", "s.zip"])
-def test_mutated_files_are_refused_in_words_or_read(folder: Path, tmp_path: Path, name: str) -> None:
-    original, target = (folder / name).read_bytes(), tmp_path / name
-
-    @FUZZ
-    @given(st.randoms(use_true_random=False))
-    def mutated(choices: random.Random) -> None:
-        target.write_bytes(_mutated(original, choices))
-        _refused_or_read(f"{target}:dijet" if name == "s.zip" else str(target))
-
-    mutated()
-
-
-@pytest.mark.parametrize("name", ["hepdata.json", "published.json", "dijet.json"])
-def test_documents_of_another_content_are_refused_in_words_or_read(
-    folder: Path, tmp_path: Path, name: str
-) -> None:
-    target = tmp_path / name
-    rows = [
-        {"x": [{"low": str(a), "high": str(a + 1)}], "y": [{"value": "3", "errors": [{"symerror": 2}]}]}
-        for a in (1, 2)
-    ]
-    published = {"headers": [{"name": "M", "colspan": 1}, {"name": "N", "colspan": 1}], "values": rows}
-    document = published if name == "published.json" else json.loads((folder / name).read_text())
-
-    @FUZZ
-    @given(st.randoms(use_true_random=False))
-    def replaced(choices: random.Random) -> None:
-        target.write_text(json.dumps(_replaced(document, choices)))
-        _refused_or_read(str(target))
-
-    replaced()

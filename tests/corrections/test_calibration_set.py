@@ -37,7 +37,7 @@ RUNS = (100, 200, 250)
 DESCRIPTION = {
     "made_by": "trila 0", "definition": "median", "estimator": "median",
     "levels": {"hlt": {"level": "raw"}, "offline": {"level": "stored"}}, "trigger": "HLT_PFJet140", "era": ["2024"],
-    "lumi_mask_digest": "a" * 64, "manifest_digest": "b" * 64,
+    "lumi_mask_digest": "a" * 64, "manifest_digest": "b" * 64, "storage_threshold": 20.0, "pileup_variable": "rho",
 }  # fmt: skip
 
 
@@ -432,7 +432,7 @@ def test_metadata_of_other_files_is_refused(tmp_path: Path) -> None:
             match=r"does not say how it was derived; expected one that `trila calibrate` made",
         ):
             calibration_set.metadata(str(path))
-    with pytest.raises(jets.CorrectionError, match=r"none\.json cannot be read: No such file"):
+    with pytest.raises(jets.CorrectionError, match=r"none\.json: no such file; check the path"):
         calibration_set.metadata(str(tmp_path / "none.json"))
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(jets.CorrectionError, match=r"bad\.json is not a correctionlib"):

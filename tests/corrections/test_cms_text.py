@@ -132,9 +132,7 @@ def test_refusals(tmp_path: Path, content: str, says: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(
-        CorrectionError, match=r"none\.txt cannot be read: No such file or directory; check the path"
-    ):
+    with pytest.raises(CorrectionError, match=r"none\.txt: no such file; check the path"):
         parse(tmp_path / "none.txt")
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress(FACTOR.encode())[:40])
     with pytest.raises(CorrectionError, match=r"b\.txt\.gz is damaged, or is not text"):

@@ -11,7 +11,7 @@ import correctionlib
 import pytest
 from correctionlib import schemav2 as cs
 
-from trila.corrections import correction_set
+from trila.corrections import correction_set, correction_text
 from trila.corrections.jets import CorrectionError
 
 
@@ -97,13 +97,11 @@ def test_models_come_back(tmp_path: Path, name: str) -> None:
     correction_set.write(constant("1+x/100"), tmp_path / name)
     assert correction_set.read(tmp_path / name) == constant("1+x/100")
     (tmp_path / "other").write_bytes((tmp_path / name).read_bytes())  # the suffix does not matter
-    assert correction_set.text(tmp_path / "other") == constant("1+x/100").model_dump_json(exclude_unset=True)
+    assert correction_text.text(tmp_path / "other") == constant("1+x/100").model_dump_json(exclude_unset=True)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(
-        CorrectionError, match=r"none\.json cannot be read: No such file or directory; check the path"
-    ):
+    with pytest.raises(CorrectionError, match=r"none\.json: no such file; check the path"):
         correction_set.read(tmp_path / "none.json")
     (tmp_path / "a.json").write_text('{"schema_version": 2, "corrections": 1}')
     with pytest.raises(
@@ -112,4 +110,4 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         correction_set.read(tmp_path / "a.json")
     (tmp_path / "b.json.gz").write_bytes(gzip.compress(b"text" * 100, mtime=0)[:-9])
     with pytest.raises(CorrectionError, match=r"b\.json\.gz is damaged, or is not text"):
-        correction_set.text(tmp_path / "b.json.gz")
+        correction_text.text(tmp_path / "b.json.gz")

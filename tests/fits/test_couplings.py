@@ -73,12 +73,19 @@ def test_agrees_with_a_loop(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("mass,sigma\n1,1\n", r"zprime.csv' has columns mass, sigma, expected mass, g, sigma; add 'g'"),
+        (
+            "mass,sigma\n1,1\n",
+            r"zprime.csv' has columns mass, sigma, expected mass, g, sigma; add 'g'",
+        ),
+        (
+            "mass,g,g,sigma\n",
+            r"has columns mass, g, g, sigma, expected mass, g, sigma; leave one 'g' in its first line",
+        ),
         ("", r"has columns \(none\), expected mass, g, sigma; add 'mass'"),
-        ("mass,g,sigma\n1,1,abc\n", r"has sigma = 'abc', expected a number above 0; correct that row"),
+        ("mass,g,sigma\n1,1,abc\n", r"has sigma = 'abc', expected a number; correct that row"),
         ("mass,g,sigma\n1,0,1\n", r"has g = '0', expected a number above 0"),
         ("mass,g,sigma\n1,inf,1\n", r"has g = 'inf', expected a number above 0"),
-        ("mass,g,sigma\n1,1\n", r"has sigma = 'None', expected a number above 0"),
+        ("mass,g,sigma\n1,1\n", r"has sigma = '', expected a number; correct that row"),
         ("mass,g,sigma\n5,1,1\n5,2,1\n", r"has a mass of 5 GeV twice; keep one row for each mass"),
         ("mass,g,sigma\n5,1,1\n", r"has 1 masses, expected at least two; add rows"),
         ("mass,g,sigma\n", r"has 0 masses, expected at least two; add rows"),

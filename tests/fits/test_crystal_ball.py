@@ -84,8 +84,8 @@ def test_parameters_as_functions_of_the_mass() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sigma": 0}, r"sigma is 0, expected a value above 0 and up to 1; mend it"),
-        ({"n_low": 1.0}, r"n_low is 1, expected a value above 1; mend it"),
+        ({"sigma": 0}, r"sigma is 0, expected a value above 1e-09 and up to 1; mend it"),
+        ({"n_low": 1.0}, r"n_low is 1, expected a value above 1 and up to 1e\+06; mend it"),
         ({"mean": 1000}, r"mean is 1000, expected a value above -0\.5 and up to 0\.5"),
         ({"sigma": {"coefficients": [1]}}, r"expected a number, \{polynomial: .*\} or \{masses: .*\}"),
         ({"sigma": {"polynomial": [1, 2, 3, 4]}}, r"at most 3 items"),
