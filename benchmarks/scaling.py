@@ -1,4 +1,4 @@
-"""Two Dask workers against one, on a job of at least a minute.
+"""Two Dask workers against one, on a job of at least a minute; and the memory of a worker.
 
     python benchmarks/scaling.py [--seconds 60] [--rounds 2] [--json FILE]
 
@@ -31,10 +31,12 @@ from machine import DATA, describe, first_line, sample, touch
 
 from trila.analysis import steps
 from trila.processors import readers
-from trila.processors.run import CHUNK_SIZE, cut
+from trila.processors.chunking import MOST_EVENTS
+from trila.processors.run import cut
 
 PROCESSORS = ("response", "efficiency", "dijet", "dimuon")
 TARGET = 1.7
+MEMORY_TARGET = 1536  # MiB; what the system keeps of files that a worker reads counts as its memory
 
 
 class Job(NamedTuple):
@@ -88,7 +90,7 @@ def read(file: str, columns: Sequence[str]) -> None:
     """In a worker: read columns into arrays, chunk by chunk."""
     info = readers.inspect(file)
     with uproot.open(file) as directory:
-        for start, stop in cut(info, info.entries, CHUNK_SIZE):
+        for start, stop in cut(info, info.entries, MOST_EVENTS):
             directory["Events"].arrays(list(columns), entry_start=start, entry_stop=stop)
 
 
@@ -171,6 +173,9 @@ def show(report: dict[str, Any]) -> None:
     ratios = ", ".join(f"{ratio:.2f}" for ratio in report["ratios"])
     mark = "met" if report["ratio"] >= TARGET else "missed"
     print(f"\none worker / two workers: {report['ratio']:.2f} ({ratios}), target >= {TARGET} {mark}")
+    peak = max(max(one["peak_bytes"]) for row in report["rounds"] for one in row) / 2**20
+    mark = "met" if peak < MEMORY_TARGET else "missed"
+    print(f"peak memory of a worker: {peak:.0f} MiB, target < {MEMORY_TARGET} MiB {mark}")
     print(f"reading alone, one / two: {report['reading_ratio']:.2f}, what this machine gives")
     if min(row[0]["seconds"] for row in report["rounds"]) < report["wanted_seconds"]:
         print(f"the job was shorter than {report['wanted_seconds']:g} s with one worker")

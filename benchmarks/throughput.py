@@ -31,7 +31,8 @@ from machine import DATA, describe, first_line, pinned, sample, touch
 from trila.analysis import steps
 from trila.analysis.simulation import simulate
 from trila.processors import readers
-from trila.processors.run import CHUNK_SIZE, cut
+from trila.processors.chunking import MOST_EVENTS
+from trila.processors.run import cut
 
 PROCESSORS = ("response", "dijet", "dimuon")
 
@@ -89,7 +90,7 @@ def measure(
     }
     touch([file])
     info = readers.inspect(str(file))
-    ranges = cut(info, info.entries, CHUNK_SIZE)
+    ranges = cut(info, info.entries, MOST_EVENTS)
     read(file, warm[True], [(0, min(50_000, info.entries))])
     todo: dict[str, Callable[[], Any]] = {
         "read": lambda: read(file, warm[False], ranges),

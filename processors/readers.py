@@ -4,7 +4,9 @@
 lazily; `readable` tells an unreadable file from an error of the code after something went wrong.
 """
 
+import errno
 import fnmatch
+import mmap
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,12 +22,25 @@ from numpy.typing import NDArray
 
 from trila.processors import formats
 from trila.processors.baskets import BranchMapping
+from trila.processors.branch_sizes import uncompressed_bytes
+from trila.processors.columns import TRIGGERS
+from trila.processors.documents import exists
 from trila.processors.errors import BadFile, InputError, nearest
 from trila.processors.formats import Format
 from trila.processors.schema import BranchType, canonical_schema, resolve
 
 __all__ = ["FileInfo", "Layout", "inspect", "is_remote", "read", "readable"]
 
+#: Numbers of system errors that a file system gives on a bad day.
+_PASSING = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EAGAIN,
+    errno.EREMOTEIO,
+    errno.ENOMEM,
+    errno.EMFILE,
+}
 _TREES = ("TTree", "ROOT::RNTuple")
 
 
@@ -61,6 +76,8 @@ class FileInfo(NamedTuple):
         clusters: entry numbers at which the tree's columns can be cut without reading a basket twice.
         layout: how the branches make canonical columns.
         branches: all of them.
+        sizes: bytes of the branches that the layout's columns are made of, when decompressed, in the order of the
+            branches' names; trigger decisions, of which there are thousands, are left out.
     """
 
     file: str
@@ -71,6 +88,18 @@ class FileInfo(NamedTuple):
     clusters: tuple[int, ...]
     layout: Layout
     branches: tuple[str, ...]
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def branch_sizes(self) -> dict[str, int]:
+        """The sizes by branch; empty where they are not known."""
+        return dict(zip(_sized(self.layout.columns), self.sizes, strict=True)) if self.sizes else {}
+
+
+def _sized(columns: dict[str, tuple[str, ...]]) -> list[str]:
+    """Branches of all columns but trigger decisions."""
+    made_of = (branches for name, branches in columns.items() if not name.startswith(f"{TRIGGERS}."))
+    return sorted({branch for branches in made_of for branch in branches})
 
 
 def is_remote(file: str) -> bool:
@@ -81,13 +110,15 @@ def is_remote(file: str) -> bool:
 def _check_local(file: str) -> None:
     """A file that is cut short often opens well and fails only at some basket: compare its end with its header."""
     path = Path(file)
-    if not path.exists():
-        folder = path.parent if path.parent.is_dir() else None
+    if not exists(path):
+        folder = path.parent if exists(path.parent) and path.parent.is_dir() else None
         close = nearest(path.name, [entry.name for entry in folder.iterdir()]) if folder else []
         hint = f"did you mean {close[0]}?" if close else "check the path"
         raise BadFile(file, f"no such file; {hint}")
     if path.is_dir():
         raise BadFile(file, "is a folder; give files, or a glob such as folder/*.root")
+    if not path.is_file():
+        raise BadFile(file, "is a device or a pipe; copy what comes out of it to a file")
     size = path.stat().st_size
     if size == 0:
         raise BadFile(file, "is empty (0 bytes); copy it again")
@@ -118,8 +149,10 @@ def _open(file: str) -> Any:
         _check_local(file)
         status = Path(file).stat()
         key = (file, status.st_size, status.st_mtime_ns)
-    if _last_opened and _last_opened[0].key == key:
-        return _last_opened[0].directory
+    if _last_opened:
+        _give_back(_last_opened[0].directory)
+        if _last_opened[0].key == key:
+            return _last_opened[0].directory
     try:
         # plain files are mapped into memory: uproot's default goes through an event loop for every basket
         options = {} if is_remote(file) else {"handler": uproot.MemmapSource}
@@ -128,9 +161,30 @@ def _open(file: str) -> Any:
         remedy = ""
         if isinstance(error, ImportError) and file.startswith("root://"):
             remedy = " (pip install 'trila[xrootd]')"
-        raise BadFile(file, f"cannot be opened: {_one_line(error)}{remedy}") from error
+        raise BadFile(
+            file, f"cannot be opened: {_one_line(error)}{remedy}", _may_pass(file, error)
+        ) from error
     _last_opened[:] = [_Open(key, directory)]  # the one before is closed once no events refer to it
     return directory
+
+
+def _may_pass(file: str, error: Exception) -> bool:
+    """Whether an error of reading says more about the network or the file system than about the file."""
+    if isinstance(error, (FileNotFoundError, ImportError)):
+        return False
+    return is_remote(file) or isinstance(error, TimeoutError) or getattr(error, "errno", None) in _PASSING
+
+
+def _give_back(directory: Any) -> None:
+    """Drop from memory what was read of a mapped file.
+
+    Mapped pages count as memory of this process, by which clusters judge it, and would add up to whole files, also to
+    those before, which stay open until Python collects cycles: uproot's branches and trees refer to each other. Events
+    of other threads may go on with the file: pages come back when they are touched.
+    """
+    source = directory.file.source
+    if isinstance(source, uproot.MemmapSource) and source.fallback is None and hasattr(mmap, "MADV_DONTNEED"):
+        source.file.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _one_line(error: BaseException) -> str:
@@ -195,9 +249,17 @@ def inspect(file: str, table: Format | None = None, sources: dict[str, str] | No
         size = int(directory.file.source.num_bytes or 0)
         if size and size < directory.file.fEND:
             raise BadFile(file, f"is truncated: {size} bytes, but its header says {directory.file.fEND}")
-    name = _tree_name(directory, file, table.tree if table else None)
+    try:
+        name = _tree_name(directory, file, table.tree if table else None)
+    except InputError:
+        raise
+    except Exception as error:
+        raise BadFile(file, f"its contents cannot be listed: {_one_line(error)}; copy it again") from error
     try:
         tree = directory[name]
+        entries = int(tree.num_entries)
+        if entries < 0:
+            raise BadFile(file, f"its tree '{name}' has {entries} entries; copy it again")
         branches = tree.keys()
         if table is None:
             table = formats.detect(branches)
@@ -215,13 +277,16 @@ def inspect(file: str, table: Format | None = None, sources: dict[str, str] | No
         if not isinstance(tree, uproot.behaviors.RNTuple.HasFields) and resolved.branches:
             leading = resolved.branches.get("hlt_jets.pt") or next(iter(resolved.branches.values()))
             clusters = tuple(int(n) for n in tree[leading[-1]].entry_offsets)
+        sizes = uncompressed_bytes(tree, _sized(resolved.branches))
     except InputError:
         raise
     except Exception as error:
-        raise BadFile(file, f"its tree '{name}' cannot be read: {_one_line(error)}") from error
+        raise BadFile(
+            file, f"its tree '{name}' cannot be read: {_one_line(error)}", _may_pass(file, error)
+        ) from error
     layout = Layout(table, table.era(set(branches)), resolved.branches, resolved.sources)
-    entries = int(tree.num_entries)
-    return FileInfo(file, name, str(directory.file.uuid), size, entries, clusters, layout, tuple(branches))
+    uuid = str(directory.file.uuid)
+    return FileInfo(file, name, uuid, size, entries, clusters, layout, tuple(branches), sizes)
 
 
 def read(
@@ -288,6 +353,7 @@ def readable(file: str, tree: str, layout: Layout, start: int, stop: int) -> Non
             raise BadFile(
                 file,
                 f"branch {branch} cannot be read in entries {start} to {stop}: {_one_line(error)}; copy it again",
+                _may_pass(file, error),
             ) from error
     for column, (counter, *others) in layout.columns.items():
         own = f"{layout.sources.get(column.split('.')[0])}_"  # lists of indices belong to no collection

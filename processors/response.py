@@ -61,6 +61,10 @@ _CUTS = (
 )
 
 
+#: Of one histogram.
+_MOST_BINS = 100_000_000
+
+
 class Thinning(Config):
     """Keep only a part of the pairs, decided by the event's hash; their weight makes up for it.
 
@@ -112,8 +116,15 @@ class ResponseConfig(Config):
     jet_veto: JetVeto | None = None
     eta_edges: Edges = (-5.2, -3.0, -2.5, -1.9, -1.3, -0.65, 0.0, 0.65, 1.3, 1.9, 2.5, 3.0, 5.2)
     pt_edges: Edges = tuple(float(x) for x in JET_PT_EDGES)
-    response_bins: int = Field(default=600, ge=600)
+    response_bins: int = Field(default=600, ge=600, le=100_000)
     thinning: Thinning | None = None
+
+    def model_post_init(self, _context: Any) -> None:
+        bins = (len(self.eta_edges) + 1) * (len(self.pt_edges) + 1) * (self.response_bins + 2)
+        if bins > _MOST_BINS:
+            raise ValueError(
+                f"a histogram would have {bins} bins, expected at most {_MOST_BINS}; give fewer edges"
+            )
 
 
 class _Jets(NamedTuple):
@@ -194,7 +205,6 @@ class ResponseProcessor(Processor):
         hlt = jagged(events, "hlt_jets", *_P4, *extra)
         collection = self._reference(["offline_jets.pt"] if has(events, "offline_jets.pt") else [])
         reference = jagged(events, collection, *_P4, *extra, *ID_FIELDS)
-        partners = mutual_nearest(reference, hlt, config.match_radius)
         identified = (
             tight_jet_id(reference)
             if config.identification == "tight"
@@ -205,21 +215,10 @@ class ResponseProcessor(Processor):
 
         histograms = self._book(collection)
         weight = selected.weight
-        axes = histograms["direct"].axes
-        jets = _Jets(
-            located(hlt, axes, passed, weight),
-            located(reference, axes, passed, weight, identified),
-            partners.of_a,
-        )
-        fill_matched(histograms["matching_reference"], jets.reference, partners.of_a)
-        fill_matched(histograms["matching_hlt"], jets.hlt, partners.of_b)
-        fill_direct(
-            histograms["direct"], histograms["pt_correlation"], histograms["delta_r"], jets.reference, partners,
-            jets.hlt,
-        )  # fmt: skip
+        jets = self._fill_matched(histograms, hlt, reference, identified, passed, weight)
         pt_gen = self._fill_gen(histograms, events, jets, collection, passed, weight)
         found = dijets(
-            reference, identified, partners.of_a, hlt.pt, passed, config.delta_phi_min,
+            reference, identified, jets.to_hlt, hlt.pt, passed, config.delta_phi_min,
             np.inf if config.alpha_max is None else config.alpha_max, config.tag_eta_max, threshold,
         )  # fmt: skip
         self._fill_pairs(histograms, jets, found, selected.weight)
@@ -290,6 +289,26 @@ class ResponseProcessor(Processor):
             ),
         }  # fmt: skip
 
+    def _fill_matched(
+        self, histograms: dict[str, hist.Hist[Any]], hlt: Jagged, reference: Jagged, identified: NDArray[np.bool_],
+        passed: NDArray[np.bool_], weight: NDArray[np.float64],
+    ) -> _Jets:  # fmt: skip
+        """Matching and direct response; distances and the HLT jets' partners are not kept, as they take much memory."""
+        partners = mutual_nearest(reference, hlt, self.config.match_radius)
+        axes = histograms["direct"].axes
+        jets = _Jets(
+            located(hlt, axes, passed, weight),
+            located(reference, axes, passed, weight, identified),
+            partners.of_a,
+        )
+        fill_matched(histograms["matching_reference"], jets.reference, partners.of_a)
+        fill_matched(histograms["matching_hlt"], jets.hlt, partners.of_b)
+        fill_direct(
+            histograms["direct"], histograms["pt_correlation"], histograms["delta_r"], jets.reference, partners,
+            jets.hlt,
+        )  # fmt: skip
+        return jets
+
     def _fill_gen(
         self, histograms: dict[str, hist.Hist[Any]], events: Any, jets: _Jets, collection: str,
         passed: NDArray[np.bool_], weight: NDArray[np.float64],
@@ -302,21 +321,23 @@ class ResponseProcessor(Processor):
         if not has(events, *(f"gen_jets.{f}" for f in _P4)):
             del histograms["hlt_gen"], histograms["offline_gen"]
             return None
-        measured = {"hlt_gen": jets.hlt.jets}
-        if has(events, *(f"offline_jets.{f}" for f in _P4)):
-            offline = collection == "offline_jets"
-            measured["offline_gen"] = jets.reference.jets if offline else jagged(events, "offline_jets", *_P4)
-        else:
-            del histograms["offline_gen"]
         gen = jagged(events, "gen_jets", *_P4)
         at_gen = located(gen, histograms["hlt_gen"].axes, passed, weight)
-        to_gen = np.arange(len(gen.pt))  # where particle level is the reference itself
-        for name, others in measured.items():
-            partners = mutual_nearest(gen, others, self.config.match_radius)
-            fill_ratio(histograms[name], at_gen, partners.of_a, others.pt)
-            if others is jets.reference.jets:
-                to_gen = partners.of_b
+        self._fill_ratio(histograms["hlt_gen"], at_gen, jets.hlt.jets)
+        if not has(events, *(f"offline_jets.{f}" for f in _P4)):
+            del histograms["offline_gen"]
+            return gen.pt  # particle level is the reference itself
+        if collection != "offline_jets":
+            self._fill_ratio(histograms["offline_gen"], at_gen, jagged(events, "offline_jets", *_P4))
+            return gen.pt
+        to_gen = self._fill_ratio(histograms["offline_gen"], at_gen, jets.reference.jets)
         return np.append(gen.pt, np.zeros(1, gen.pt.dtype))[to_gen]  # the last one stands for no partner, -1
+
+    def _fill_ratio(self, histogram: hist.Hist[Any], at_gen: Located, others: Jagged) -> NDArray[np.int64]:
+        """Other jets against their particle-level partners, whose positions are given back, -1 where there is none."""
+        partners = mutual_nearest(at_gen.jets, others, self.config.match_radius)
+        fill_ratio(histogram, at_gen, partners.of_a, others.pt)
+        return partners.of_b
 
     @staticmethod
     def _fill_pairs(
