@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trila.analysis.fit_inputs import FitInput, check_place, number, provenance, write_product
+from trila.analysis.fit_inputs import FitInput, check_place, number, write_product
 from trila.analysis.fitting import FitOutcome
+from trila.analysis.provenance import record
 from trila.analysis.scans import scan, valid_search
 from trila.fits.background import BackgroundFit, fit_background
 from trila.fits.bias import coverage, injection, spurious_signal
@@ -102,7 +103,7 @@ def bias(
         | {"function": function, "signal": shape, "uncertainties": list(sources)}
         | choices._asdict()
     )
-    content |= {"unit": "events", "provenance": provenance("bias", options)}
+    content |= {"unit": "events", "provenance": record("bias", options).as_json()}
     write_product(output, content)
     return FitOutcome(content, ready.notes)
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from trila.analysis.fit_inputs import write_product
+from trila.analysis.provenance import Provenance, identity
 from trila.fits.limits import Limits
 from trila.fits.linear_basis import background_workspace, patch_set, workspace
 from trila.fits.search import Search
@@ -14,12 +15,12 @@ __all__ = ["write_models"]
 
 
 def write_models(
-    folder: Path, found: Search, limits: Limits, *, name: str, exact: ArrayLike = ()
+    folder: Path, found: Search, limits: Limits, *, name: str, exact: ArrayLike = (), made: Provenance
 ) -> tuple[str, ...]:
     """Write a linear search as HistFactory JSON.
 
     With one background for all masses: `background.json` and `signals.json`, a patch set. With windows: `NAME_MASS.json`
-    for each mass.
+    for each mass. HistFactory's files have no room for more: `provenance.json` beside them says how they were made.
 
     Args:
         folder: made if missing.
@@ -27,6 +28,7 @@ def write_models(
         limits: of its masses, in units of its parameter of interest.
         name: of the channel.
         exact: masses, GeV, whose limits needed the function itself.
+        made: record of the limits.
 
     Returns:
         What the user should know.
@@ -40,12 +42,19 @@ def write_models(
         return ("no workspaces: there is no limit at any mass",)
     notes = [f"no workspace at {m:g} GeV, where there is no limit" for m in masses[~usable]]
     if len(found.fit.windows.edges) == 1:
-        write_product(folder / "background.json", background_workspace(found, limits, name=name))
-        write_product(folder / "signals.json", patch_set(found, limits, name=name))
+        files = {
+            "background.json": background_workspace(found, limits, name=name),
+            "signals.json": patch_set(found, limits, name=name),
+        }
     else:
-        for index in np.flatnonzero(usable):
-            path = folder / f"{name}_{masses[index]:g}.json"
-            write_product(path, workspace(found, int(index), limits, name=name))
+        files = {
+            f"{name}_{masses[index]:g}.json": workspace(found, int(index), limits, name=name)
+            for index in np.flatnonzero(usable)
+        }
+    for file, content in files.items():
+        write_product(folder / file, content)
+    listed = {file: identity(folder / file).sha256 for file in files}
+    write_product(folder / "provenance.json", {"provenance": made.as_json(), "files": listed})
     count = np.size(exact)
     if count:
         notes.insert(

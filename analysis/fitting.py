@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trila.analysis.fit_inputs import FitInput, number, provenance, write_product
+from trila.analysis.fit_inputs import FitInput, number, write_product
+from trila.analysis.provenance import record
 from trila.fits.background import BackgroundFit, fit_background, whole
 from trila.fits.errors import FitError
 from trila.fits.ftest import FTests, f_test
@@ -73,7 +74,7 @@ def fit(given: FitInput, function: str, output: Path) -> FitOutcome:
     else:
         found = fitted(mean, given)
         content, notes = fit_content(found, given), notes_on(found, given)
-    content["provenance"] = provenance("fit", given.asked | {"function": function})
+    content["provenance"] = record("fit", given.asked | {"function": function}).as_json()
     write_product(output, content)
     return FitOutcome(content, notes)
 
@@ -233,7 +234,7 @@ def ftest(given: FitInput, family: str, output: Path | None) -> tuple[FTests, di
             for name, one in found.fits.items()
         },
         "failed": found.failed,
-        "provenance": provenance("ftest", given.asked | {"family": family}),
+        "provenance": record("ftest", given.asked | {"family": family}).as_json(),
     }
     if output is not None:
         write_product(output, content)

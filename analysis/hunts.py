@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trila.analysis.envelopes import PREFIX, enveloped
-from trila.analysis.fit_inputs import FitInput, check_place, number, provenance, write_product
+from trila.analysis.fit_inputs import FitInput, check_place, number, write_product
 from trila.analysis.fitting import FitOutcome, fitted, notes_on
+from trila.analysis.provenance import record
 from trila.analysis.scans import scan, valid_search
 from trila.fits.bump_hunt import bump_hunt
 from trila.fits.envelope import envelope_discovery
@@ -55,7 +56,7 @@ def bumphunt(
         "failed_toys": found.p_global.failed,
         "windows": found.windows,
         "toys_statistics": found.toys[np.isfinite(found.toys)].tolist(),
-        "provenance": provenance("bumphunt", options),
+        "provenance": record("bumphunt", options).as_json(),
     }
     write_product(output, content)
     notes = notes_on(fit, given)
@@ -106,7 +107,7 @@ def significance(
     content = {
         "local": sorted(rows, key=lambda row: float(row["mass"])),
         "global": overall,
-        "provenance": provenance("significance", options),
+        "provenance": record("significance", options).as_json(),
     }
     write_product(output, content)
     return FitOutcome(content, notes)

@@ -29,6 +29,7 @@ from trila.analysis.plots_efficiency import matching_figure, turn_on_figure, tur
 from trila.analysis.plots_response import delta_r_figure, pt_correlation_figure, response_distributions_figure
 from trila.analysis.plots_response_curves import response_comparison_figure, response_regions_figure
 from trila.analysis.plots_style import Label, Style, save_figure, transverse_momentum
+from trila.analysis.provenance import Provenance
 
 __all__ = ["figures", "plot_histograms"]
 
@@ -50,6 +51,7 @@ def plot_histograms(
     lumi: float | None = None,
     reference: Reference = "offline",
     cutflow: Cutflows | None = None,
+    made: Provenance | None = None,
 ) -> list[Path]:
     """Make every figure that the histograms allow.
 
@@ -67,6 +69,7 @@ def plot_histograms(
         lumi: Integrated luminosity in 1/pb.
         reference: The jets that HLT jets are compared with, as the manifest names them.
         cutflow: Content of `cutflow.json`.
+        made: Record that the files carry.
 
     Returns:
         The files written, PNG and PDF of each figure in turn.
@@ -84,7 +87,7 @@ def plot_histograms(
         if figure is None:
             logger.info("%s: too few entries, not drawn", name)
             continue
-        written += save_figure(figure, outdir / name, style)
+        written += save_figure(figure, outdir / name, style, made)
     return written
 
 

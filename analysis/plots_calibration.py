@@ -35,6 +35,7 @@ from trila.analysis.plots_calibration_regions import (
 from trila.analysis.plots_calibration_resolution import PileUp, pileup_figure, resolution_figure
 from trila.analysis.plots_calibration_uncertainties import mass_distortion_figure, uncertainties_figure
 from trila.analysis.plots_style import Label, Style, save_figure
+from trila.analysis.provenance import Provenance
 
 __all__ = ["calibration_figures", "plot_calibration"]
 
@@ -55,6 +56,7 @@ def plot_calibration(
     lumi: float | None = None,
     is_data: bool = False,
     pileup: PileUp = "rho",
+    made: Provenance | None = None,
 ) -> list[Path]:
     """Make every figure that a calibration allows.
 
@@ -71,6 +73,7 @@ def plot_calibration(
         lumi: Integrated luminosity in 1/pb.
         is_data: False writes "Simulation".
         pileup: What the pairs know of the pile-up: ρ in GeV, or the mean number of interactions μ.
+        made: Record that the files carry.
 
     Returns:
         The files written, PNG and PDF of each figure in turn.
@@ -86,7 +89,7 @@ def plot_calibration(
         if figure is None:
             logger.info("%s: nothing to draw", name)
             continue
-        written += save_figure(figure, folder / name, style)
+        written += save_figure(figure, folder / name, style, made)
     return written
 
 

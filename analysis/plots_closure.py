@@ -32,6 +32,7 @@ from trila.analysis.plots_style import (
     text_size,
     transverse_momentum,
 )
+from trila.analysis.provenance import Provenance
 from trila.corrections.closure import Row
 
 __all__ = ["closure_figure", "dependence_figure", "plot_closure", "pull_figure"]
@@ -53,6 +54,7 @@ def plot_closure(
     com: float | None = None,
     lumi: float | None = None,
     pileup: Literal["rho", "mu"] = "rho",
+    made: Provenance | None = None,
 ) -> list[Path]:
     """Every figure that the rows allow, as PNG and PDF.
 
@@ -61,6 +63,7 @@ def plot_closure(
         outdir: folder that exists.
         style, label, is_data, com, lumi: look and label, as `trila.analysis.plots.plot_histograms` has them.
         pileup: measure of pile-up that the rows "rho" are of.
+        made: record that the files carry.
 
     Returns:
         The files written.
@@ -77,7 +80,7 @@ def plot_closure(
     written: list[Path] = []
     for name, figure in figures.items():
         if figure is not None:
-            written += save_figure(figure, outdir / name, style)
+            written += save_figure(figure, outdir / name, style, made)
     return written
 
 

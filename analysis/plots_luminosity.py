@@ -97,4 +97,6 @@ def plot_luminosity(account: LuminosityAccount, outdir: Path) -> list[Path]:
         outdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{outdir} cannot be made: {error.strerror}; choose another folder") from error
-    return save_figure(figure, outdir / "luminosity", label.style, record("status", {"result": account.result}))
+    return save_figure(
+        figure, outdir / "luminosity", label.style, record("status", {"result": account.result})
+    )

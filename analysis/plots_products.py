@@ -21,6 +21,7 @@ from trila.analysis.plots_limits import COUPLINGS, coupling_figure, limits_figur
 from trila.analysis.plots_significance import bump_figure, f_test_figure, significance_figure
 from trila.analysis.plots_style import Label, Style, save_figure
 from trila.analysis.product_files import read_product
+from trila.analysis.provenance import record
 from trila.fits.couplings import Scaling, read_scaling
 from trila.processors.errors import InputError
 
@@ -78,11 +79,15 @@ def draw(
     )
     if not figures:
         raise InputError(f"{path} has nothing to draw; make it again with toys, masses or parameters")
+    made = record(
+        "plot",
+        {"product": str(path), "overlays": list(overlays), "theory": theory, "style": style, "label": label},
+    )
     outdir.mkdir(parents=True, exist_ok=True)
     return [
         file
         for name, figure in figures.items()
-        for file in save_figure(figure, outdir / f"{Path(path).stem}{name}", style)
+        for file in save_figure(figure, outdir / f"{Path(path).stem}{name}", style, made)
     ]
 
 

@@ -33,6 +33,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from trila.analysis.plot_records import Kind, plot_metadata
+from trila.analysis.provenance import Provenance
+
 __all__ = [
     "REFERENCE_NAMES",
     "Label",
@@ -265,26 +268,26 @@ def _write_label(label: Label, left: Axes, right: Axes, scale: float) -> list[An
     return texts
 
 
-def save_figure(figure: Figure, stem: Path, style: Style) -> list[Path]:
+def save_figure(figure: Figure, stem: Path, style: Style, made: Provenance | None = None) -> list[Path]:
     """Write `stem`.png and `stem`.pdf; readers see either the old or the complete new file.
 
     Args:
         figure: Made in the same style.
         stem: Path without suffix; its folder must exist.
         style: The style that the figure was made in.
+        made: How it was made; the files carry it.
 
     Returns:
         The two paths.
     """
     written = []
+    kinds: tuple[Kind, ...] = ("png", "pdf")
     with style_context(style):
-        for kind in ("png", "pdf"):
+        for kind in kinds:
             path = stem.with_name(f"{stem.name}.{kind}")
             temporary = stem.with_name(f".{stem.name}.{os.getpid()}.{kind}.part")
-            # No creation date: the same histograms give the same file.
-            metadata = {"CreationDate": None} if kind == "pdf" else None
             try:
-                figure.savefig(temporary, format=kind, metadata=metadata)
+                figure.savefig(temporary, format=kind, metadata=plot_metadata(made, kind))
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)

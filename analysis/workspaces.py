@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trila.analysis.fit_inputs import number, provenance, read_json, write_product
+from trila.analysis.fit_inputs import number, read_json, write_product
 from trila.analysis.limits import limit_entry
+from trila.analysis.provenance import on_rows, record
 from trila.fits.certificates import Check, certify
 from trila.fits.diagnosis import best_fit, correlations, goodness_of_fit, impacts, pulls
 from trila.fits.errors import FitError
@@ -130,7 +131,7 @@ def limit(
     Raises:
         FitError, InputError: as `models`, and a file that cannot be written.
     """
-    made = provenance("limit", _asked(path, patch, poi) | {"level": level, "check": check})["digest"]
+    made = record("limit", _asked(path, patch, poi) | {"level": level, "check": check})
     content = []
     for given in models(path, patch=patch, poi=poi):
         found = upper_limits(given.model, level=level)
@@ -140,11 +141,12 @@ def limit(
             {
                 **limit_entry(
                     given.mass, found.observed[0], found.expected[0], found.best_fit[0], found.sigma[0], certificate,
-                    unit=name, level=level, form="histfactory", inputs=made,
+                    unit=name, level=level, form="histfactory", inputs=made.digest,
                 ),
                 "patch": given.name,
             }
         )  # fmt: skip
+    content = on_rows(content, made)
     write_product(output, content)
     return content
 
@@ -171,7 +173,7 @@ def significance(
     content = {
         "local": rows,
         "global": [],
-        "provenance": provenance("significance", _asked(path, patch, poi)),
+        "provenance": record("significance", _asked(path, patch, poi)).as_json(),
     }
     write_product(output, content)
     return content
@@ -224,7 +226,7 @@ def diagnose(
             "failed_toys": good.toys_failed,
         },
         "unit": model.parameters[model.poi],
-        "provenance": provenance("diagnose", _asked(path, patch, poi) | {"toys": toys, "seed": seed}),
+        "provenance": record("diagnose", _asked(path, patch, poi) | {"toys": toys, "seed": seed}).as_json(),
     }  # fmt: skip
     write_product(outdir / "diagnosis.json", content)
     return outdir / "diagnosis.json", content
