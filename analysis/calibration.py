@@ -11,6 +11,7 @@ from trila.analysis.calibration_config import CalibrationConfig
 from trila.analysis.calibration_report import notes, summarise
 from trila.analysis.derive import Derived, Progress, derive_all
 from trila.analysis.pairs import Level, pileup_variable, read_pairs, run_range, storage_threshold
+from trila.analysis.provenance import Provenance, record
 from trila.corrections import calibration_set, correction_set
 from trila.corrections.pairs import Pairs
 from trila.processors.errors import InputError
@@ -39,7 +40,7 @@ class Outcome(NamedTuple):
 
 def calibrate(
     result: str | Path, output: str | Path, *, config: CalibrationConfig, report: str | Path | None = None,
-    progress: Progress, style: Mapping[str, Any] | None = None,
+    progress: Progress, style: Mapping[str, Any] | None = None, min_fraction: float = 1.0,
 ) -> Outcome:  # fmt: skip
     """Derive a calibration from the first half of a result's pairs, and write it.
 
@@ -50,12 +51,13 @@ def calibrate(
         report: folder for plots and `calibration.json`.
         progress: shows long work.
         style: of the plots.
+        min_fraction: share of the planned events that RESULT must hold, see `results.read`.
 
     Raises:
         InputError: the result has no pairs, or too few.
         CorrectionError: the file cannot be written.
     """
-    source = results.read(result)
+    source = results.read(result, min_fraction=min_fraction)
     pairs, left_out = read_pairs(source, config.hlt, config.offline, half="first")
     first, last = run_range(source)
     if config.runs and config.runs[0] > first:
@@ -68,7 +70,15 @@ def calibrate(
         derived = derive_all(pairs, config, trigger_threshold=threshold_pt, last_run=last, progress=progress)
     except ValueError as error:
         raise InputError(f"{result}: {error}") from error
-    description = _description(source, config, trigger, pairs)
+    made = record(
+        "calibrate",
+        {
+            "result": str(result),
+            "corrections": [level.file for level in (config.hlt, config.offline) if level.file],
+            "configuration": results.digest(config.model_dump(mode="json")),
+        },
+    )
+    description = _description(source, config, trigger, pairs, made)
     data_type = "DATA" if any(d["is_data"] for d in source.manifest["datasets"].values()) else "MC"
     names = calibration_set.Names(config.names.tag, data_type, config.names.algorithm)
     content = calibration_set.build(derived.calibration, names, description)
@@ -93,14 +103,20 @@ def calibrate(
         pileup = pileup_variable(source) or "rho"
         plots = tuple(
             plot_calibration(
-                derived, folder, config=config, is_data=data_type == "DATA", pileup=pileup, **(style or {})
+                derived,
+                folder,
+                config=config,
+                is_data=data_type == "DATA",
+                pileup=pileup,
+                made=made,
+                **(style or {}),
             )
         )
     return Outcome(derived, Path(output), summary, told, plots)
 
 
 def _description(
-    source: results.Result, config: CalibrationConfig, trigger: str | None, pairs: Pairs
+    source: results.Result, config: CalibrationConfig, trigger: str | None, pairs: Pairs, made: Provenance
 ) -> dict[str, Any]:
     """What the file says of itself."""
     manifest = source.manifest
@@ -128,6 +144,7 @@ def _description(
         if config.storage_threshold is None
         else config.storage_threshold,
         "pairs": int(pairs.hlt.size),
+        "provenance": made.as_json(),
     }
 
 

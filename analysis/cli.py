@@ -19,6 +19,7 @@ from trila.analysis.cli_common import (
     Debug,
     Energy,
     Luminosity,
+    MinFraction,
     Status,
     Style,
     StyleName,
@@ -30,10 +31,12 @@ from trila.analysis.cli_common import (
 )
 from trila.analysis.cli_corrections import corrections_app
 from trila.analysis.cli_fits import bias, bumphunt, diagnose, fit, ftest, limit, significance
+from trila.analysis.cli_provenance import explain
+from trila.analysis.cli_stability import stability
+from trila.analysis.cli_status import status, verify
+from trila.analysis.cli_watch import watch
 
 __all__ = ["app", "main"]
-
-CHUNK_SIZE = 500_000  # as trila.processors.run has it, whose import would cost two seconds of every `--help`
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,6 +54,14 @@ class ExecutorName(StrEnum):
     local = "local"
     processes = "processes"
     dask = "dask"
+
+
+class ClusterKind(StrEnum):
+    """Clusters that can be started."""
+
+    local = "local"
+    slurm = "slurm"
+    htcondor = "htcondor"
 
 
 class Kind(StrEnum):
@@ -79,10 +90,23 @@ Format = Annotated[
 ]
 
 
+OptionalFiles = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="ROOT files, globs, root:// URLs, .txt lists, or a fileset .yaml/.json.", show_default=False
+    ),
+]
+
+
 def _version(value: bool) -> None:
     if value:
         out.print(f"trila {__version__}")
         raise typer.Exit
+
+
+def _is_for_users(record: logging.LogRecord) -> bool:
+    """What distributed logs comes with tracebacks; that a scheduler or worker is lost is said in words elsewhere."""
+    return not record.name.startswith("distributed") or record.levelno >= logging.CRITICAL
 
 
 @app.callback()
@@ -94,6 +118,7 @@ def _main(
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.ERROR)  # distributed tells of every worker that is slow to end
+        handler.addFilter(_is_for_users)
     warnings.filterwarnings(
         "ignore", module="coffea|uproot|dask|distributed"
     )  # of no use to a user; the tests see them
@@ -168,13 +193,14 @@ def simulate(
 @app.command()
 def run(
     processors: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="PROCESSOR[,PROCESSOR...]", help="response, efficiency, dijet, dimuon, module:Class."
+            metavar="PROCESSOR[,PROCESSOR...]",
+            help="response, efficiency, dijet, dimuon, stability, module:Class; not needed with --update and --retract.",
         ),
-    ],
-    files: Files,
-    result: Annotated[Path, typer.Option("-o", "--output", metavar="RESULT", help="Folder to write.")],
+    ] = None,
+    files: OptionalFiles = None,
+    result: Annotated[Path, typer.Option("-o", "--output", metavar="RESULT", help="Folder to write.")] = ...,  # type: ignore[assignment]
     config: Annotated[Path | None, typer.Option(help="Configuration, YAML.")] = None,
     format: Format = None,
     lumi_mask: Annotated[str | None, typer.Option(help="Certified luminosity blocks, JSON.")] = None,
@@ -184,39 +210,94 @@ def run(
     max_events: Annotated[
         int | None, typer.Option(min=1, help="Of each dataset, in the order of its files.")
     ] = None,
+    entries: Annotated[
+        str | None,
+        typer.Option(metavar="LO:HI", help="Of one file: these entries alone, to look into a fault."),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Add files that are new to an earlier RESULT, and those given.")
+    ] = False,
+    retract: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FILE|RUN:LB-LB",
+            help="Take a file or luminosity blocks out of an earlier RESULT; repeatable.",
+        ),
+    ] = [],
     executor: Annotated[ExecutorName, typer.Option(help="Where to work.")] = ExecutorName.local,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes or jobs; default: one a core.")
+    ] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://...")] = None,
-    chunk_size: Annotated[int, typer.Option(min=1, help="Events at a time.")] = CHUNK_SIZE,
+    cluster: Annotated[
+        ClusterKind | None,
+        typer.Option(help="Start a Dask cluster; the section cluster of --config says more."),
+    ] = None,
+    chunk_size: Annotated[
+        int | None, typer.Option(min=1, help="Events at a time; default: what 1.5 GB a worker allow.")
+    ] = None,
     skip_bad_files: Annotated[
         bool, typer.Option("--skip-bad-files", help="Go on without them; exit code 3.")
+    ] = False,
+    check_duplicates: Annotated[
+        bool, typer.Option("--check-duplicates", help="Refuse events that are in the input more than once.")
     ] = False,
     no_pairs: Annotated[
         bool, typer.Option("--no-pairs", help="Do not write the table of tag-and-probe pairs.")
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Run processors over files in one pass over the data, and write RESULT.
+    """Run processors over files in one pass over the data, and write RESULT; what earlier runs did is not done again.
 
     Examples:
 
     `trila run response,dijet,dimuon monitoring_*.root -o result`
 
-    `trila run dijet data.yaml -o result --lumi-mask golden.json --executor dask --scheduler tcp://node:8786`
+    `trila run dijet data.yaml -o result --lumi-mask golden.json --cluster slurm --workers 50`
+
+    `trila run --update -o result`
+
+    `trila run --retract 362439:10-25 -o result`
     """
     with reported(debug):
         from trila.analysis import steps
+        from trila.processors.errors import InputError
 
+        shared: dict[str, Any] = {
+            "executor": executor.value, "workers": workers, "scheduler": scheduler, "cluster": cluster and cluster.value,
+            "chunk_size": chunk_size, "skip_bad_files": skip_bad_files, "check_duplicates": check_duplicates,
+            "command": ["trila", *sys.argv[1:]],
+        }  # fmt: skip
+        given = [*([] if processors is None else [processors]), *(files or [])]
         with progress_bars() as bars:
-            outcome = steps.run(
-                processors.split(","), files, result, config=config, format=format, lumi_mask=lumi_mask,
-                corrections=corrections, max_events=max_events, executor=executor.value, workers=workers,
-                scheduler=scheduler, chunk_size=chunk_size, skip_bad_files=skip_bad_files, pairs=not no_pairs,
-                progress=bars, command=["trila", *sys.argv[1:]],
-            )  # fmt: skip
+            if update or retract:
+                named, more = steps.split_processors(given)
+                _only_for_new_runs(config=config, format=format, lumi_mask=lumi_mask, corrections=corrections,
+                                   max_events=max_events, entries=entries, no_pairs=no_pairs or None)  # fmt: skip
+                outcome = steps.update(
+                    result, files=more, retract=retract, processors=named, progress=bars, **shared
+                )
+            else:
+                if len(given) < 2:
+                    raise InputError("give PROCESSOR[,PROCESSOR...] and FILES, or --update or --retract")
+                outcome = steps.run(
+                    given[0].split(","), given[1:], result, config=config, format=format, lumi_mask=lumi_mask,
+                    corrections=corrections, max_events=max_events, entries=steps.entry_range(entries), pairs=not no_pairs,
+                    progress=bars, **shared,
+                )  # fmt: skip
     _print_result(outcome)
     if outcome.skipped:
         raise typer.Exit(3)
+
+
+def _only_for_new_runs(**options: Any) -> None:
+    from trila.processors.errors import InputError
+
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(
+                f"--{name.replace('_', '-')} is for a new run; --update and --retract go on as the earlier run began"
+            )
 
 
 def _print_result(outcome: Any) -> None:
@@ -267,6 +348,7 @@ def plot(
     label: Status = "Private work",
     com: Energy = None,
     lumi: Luminosity = None,
+    min_fraction: MinFraction = 1.0,
     debug: Debug = False,
 ) -> None:
     """Every plot that a result, a fit or a search allows, as PNG and PDF.
@@ -284,7 +366,9 @@ def plot(
         else:
             from trila.analysis import steps
 
-            paths = steps.plot(product, outdir, style=style.value, label=label, com=com, lumi=lumi)
+            paths = steps.plot(
+                product, outdir, style=style.value, label=label, com=com, lumi=lumi, min_fraction=min_fraction
+            )
     out.print(f"{len(paths)} files: {outdir}")
 
 
@@ -304,7 +388,9 @@ def demo(
     out.print(f"[bold]Look at the plots in[/] {plots}")
 
 
-for command in (calibrate, closure, turnon, fit, ftest, bumphunt, limit, significance, bias, diagnose):
+for command in (
+    watch, status, verify, explain, calibrate, closure, turnon, stability, fit, ftest, bumphunt, limit, significance, bias, diagnose,
+):  # fmt: skip
     app.command()(command)
 
 

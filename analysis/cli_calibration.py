@@ -10,6 +10,7 @@ from trila.analysis.cli_common import (
     Debug,
     Energy,
     Luminosity,
+    MinFraction,
     Status,
     Style,
     StyleName,
@@ -39,6 +40,7 @@ def calibrate(
     label: Status = "Private work",
     com: Energy = None,
     lumi: Luminosity = None,
+    min_fraction: MinFraction = 1.0,
     debug: Debug = False,
 ) -> None:
     """HLT-to-offline jet calibration from the pairs of a result, as a correctionlib file.
@@ -54,7 +56,7 @@ def calibrate(
         with progress_bars() as bars:
             outcome = make(
                 result, output, config=load_calibration_config(config), report=report, progress=bars,
-                style={"style": style.value, "label": label, "com": com, "lumi": lumi},
+                style={"style": style.value, "label": label, "com": com, "lumi": lumi}, min_fraction=min_fraction,
             )  # fmt: skip
     for note in outcome.notes:
         err.print(f"[yellow]note:[/] {escaped(note)}")
@@ -89,6 +91,7 @@ def closure(
     label: Status = "Private work",
     com: Energy = None,
     lumi: Luminosity = None,
+    min_fraction: MinFraction = 1.0,
     debug: Debug = False,
 ) -> None:
     """Closure of a calibration on the half of the pairs that it was not derived from.
@@ -103,7 +106,7 @@ def closure(
         with progress_bars() as bars:
             found = test(
                 result, corrections, outdir, progress=bars,
-                style={"style": style.value, "label": label, "com": com, "lumi": lumi},
+                style={"style": style.value, "label": label, "com": com, "lumi": lumi}, min_fraction=min_fraction,
             )  # fmt: skip
     _print_closure(found, every)
     if found.paths:
@@ -169,6 +172,7 @@ def turnon(
     label: Status = "Private work",
     com: Energy = None,
     lumi: Luminosity = None,
+    min_fraction: MinFraction = 1.0,
     debug: Debug = False,
 ) -> None:
     """Fitted trigger turn-ons: thresholds and plateaus as JSON, curves as PNG and PDF.
@@ -181,7 +185,7 @@ def turnon(
         with progress_bars() as bars:
             outcome = make(
                 result, outdir, triggers=trigger or (), style=style.value, label=label, com=com, lumi=lumi,
-                progress=bars,
+                progress=bars, min_fraction=min_fraction,
             )  # fmt: skip
     width = max(len(entry["trigger"]) for entry in outcome.turn_ons)
     out.print(f"{'trigger':{width}}  variable    method      99% at [GeV]     status")

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 __all__ = [
-    "Debug", "Energy", "Luminosity", "Status", "Style", "StyleName", "err", "escaped", "out", "progress_bars", "reported",
+    "Debug", "Energy", "Luminosity", "MinFraction", "Status", "Style", "StyleName", "err", "escaped", "out", "progress_bars", "reported",
 ]  # fmt: skip
 
 out = Console(highlight=False, soft_wrap=True)
@@ -54,8 +54,8 @@ def reported(debug: bool) -> Iterator[None]:
 
 
 def escaped(text: object) -> str:
-    """Text for printing as it is, brackets and all."""
-    return escape(str(text))
+    """Text for printing as it is, brackets and all; what would steer the terminal, as names in files may, becomes "?"."""
+    return escape("".join(c if c.isprintable() or c in "\n\t" else "?" for c in str(text)))
 
 
 class StyleName(StrEnum):
@@ -71,6 +71,13 @@ Style = Annotated[StyleName, typer.Option(help="Whose look.")]
 Status = Annotated[str, typer.Option(help="Status after the experiment's name, such as Preliminary.")]
 Energy = Annotated[float | None, typer.Option(help="Centre-of-mass energy, TeV.")]
 Luminosity = Annotated[float | None, typer.Option(help="Integrated luminosity, 1/pb.")]
+# Of all commands that read a RESULT.
+MinFraction = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=1.0, help="Share of the planned events that a RESULT must hold, in each dataset."
+    ),
+]
 
 
 @contextmanager

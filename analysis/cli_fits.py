@@ -11,6 +11,7 @@ from trila.analysis.cli_common import (
     Debug,
     Energy,
     Luminosity,
+    MinFraction,
     Status,
     Style,
     StyleName,
@@ -112,7 +113,7 @@ def _notes(notes: tuple[str, ...]) -> None:
 
 def _given(
     spectrum: str, range: str, sqrts: float, columns: str | None, rebin: str | None, blind: list[str], veto: list[str],
-    *, systematics: bool = False,
+    min_fraction: float, *, systematics: bool = False,
 ) -> Any:  # fmt: skip
     from trila.analysis.fit_inputs import prepared
 
@@ -125,6 +126,7 @@ def _given(
         blind=blind,
         veto=veto,
         systematics=systematics,
+        min_fraction=min_fraction,
     )
 
 
@@ -138,6 +140,7 @@ def fit(
     rebin: Rebin = None,
     blind: Blind = [],
     veto: Veto = [],
+    min_fraction: MinFraction = 1.0,
     debug: Debug = False,
 ) -> None:
     """Fit a smooth function to a spectrum.
@@ -147,7 +150,7 @@ def fit(
     with reported(debug):
         from trila.analysis import fitting
 
-        given = _given(spectrum, range, sqrts, columns, rebin, blind, veto)
+        given = _given(spectrum, range, sqrts, columns, rebin, blind, veto, min_fraction)
         outcome = fitting.fit(given, function, output)
         _notes(outcome.notes)
         content = outcome.content
@@ -174,6 +177,7 @@ def ftest(
     rebin: Rebin = None,
     blind: Blind = [],
     veto: Veto = [],
+    min_fraction: MinFraction = 1.0,
     debug: Debug = False,
 ) -> None:
     """How many parameters the background needs.
@@ -183,7 +187,7 @@ def ftest(
     with reported(debug):
         from trila.analysis import fitting
 
-        given = _given(spectrum, range, sqrts, columns, rebin, blind, veto)
+        given = _given(spectrum, range, sqrts, columns, rebin, blind, veto, min_fraction)
         found, _ = fitting.ftest(given, family.value, output)
         table = Table("function", "chi2 / ndof", "p-value", "F against the next", "p-value of F")
         steps = {test.simple: test for test in found.tests}
@@ -251,6 +255,7 @@ def limit(
     rebin: Rebin = None,
     blind: Blind = [],
     veto: Veto = [],
+    min_fraction: MinFraction = 1.0,
     debug: Debug = False,
 ) -> None:
     """Upper limits in CLs on a resonance, for all masses of a scan; or on the parameter of interest of a workspace.
@@ -276,7 +281,7 @@ def limit(
             )
             with progress_bars() as bars:
                 outcome = make(
-                    _given(spectrum, range, sqrts, columns, rebin, blind, veto, systematics=systematics), function, signal, points(masses), output,
+                    _given(spectrum, range, sqrts, columns, rebin, blind, veto, min_fraction, systematics=systematics), function, signal, points(masses), output,
                     Choices(
                         sources=tuple(uncertainty), level=cl, window=window, check=check.value, luminosity=lumi, toys=toys,
                         seed=seed, coupling=coupling, eps2=eps2, other=other,
@@ -309,6 +314,7 @@ def significance(
     rebin: Rebin = None,
     blind: Blind = [],
     veto: Veto = [],
+    min_fraction: MinFraction = 1.0,
     debug: Debug = False,
 ) -> None:
     """Local p-values of a resonance at all masses of a scan, and the global one.
@@ -330,7 +336,7 @@ def significance(
                 function=function, range=range, signal=signal, masses=masses
             )
             outcome = make(
-                _given(spectrum, range, sqrts, columns, rebin, blind, veto), function, signal, points(masses), output,
+                _given(spectrum, range, sqrts, columns, rebin, blind, veto, min_fraction), function, signal, points(masses), output,
                 sources=uncertainty, window=window, toys=toys, seed=seed,
             )  # fmt: skip
             _notes(outcome.notes)
@@ -365,6 +371,7 @@ def bumphunt(
     rebin: Rebin = None,
     blind: Blind = [],
     veto: Veto = [],
+    min_fraction: MinFraction = 1.0,
     debug: Debug = False,
 ) -> None:
     """The largest bump of a spectrum, of any width, and its global p-value.
@@ -375,7 +382,7 @@ def bumphunt(
         from trila.analysis import hunts
 
         outcome = hunts.bumphunt(
-            _given(spectrum, range, sqrts, columns, rebin, blind, veto), function, output, toys=toys, seed=seed,
+            _given(spectrum, range, sqrts, columns, rebin, blind, veto, min_fraction), function, output, toys=toys, seed=seed,
             sideband=sideband,
         )  # fmt: skip
         _notes(outcome.notes)
@@ -422,6 +429,7 @@ def bias(
     rebin: Rebin = None,
     blind: Blind = [],
     veto: Veto = [],
+    min_fraction: MinFraction = 1.0,
     debug: Debug = False,
 ) -> None:
     """Test a search on pseudo-data: spurious signals, injected signals, coverage of limits.
@@ -436,7 +444,7 @@ def bias(
 
         with progress_bars() as bars:
             outcome = make(
-                _given(spectrum, range, sqrts, columns, rebin, blind, veto), function, signal, points(masses), output,
+                _given(spectrum, range, sqrts, columns, rebin, blind, veto, min_fraction), function, signal, points(masses), output,
                 BiasChoices(tuple(truth), numbers("--strengths", strengths), toys, seed, window, cl),
                 sources=uncertainty, progress=bars,
             )  # fmt: skip

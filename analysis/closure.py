@@ -12,16 +12,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from trila import __version__
 from trila.analysis import results
 from trila.analysis.pairs import Level, pileup_variable, read_pairs
+from trila.analysis.provenance import Provenance, record
 from trila.corrections import jets
 from trila.corrections.calibration_set import metadata
 from trila.corrections.closure import ClosureConfig, Row, closes, closure_table, untested, z_of
 from trila.corrections.closure_limits import Limit, claimed_from
 from trila.corrections.pairs import Pairs
 from trila.processors.errors import InputError
+from trila.processors.formats import validation_message
 
 __all__ = ["FORMAT_VERSION", "Closure", "closure"]
 
@@ -61,6 +64,7 @@ def closure(
     config: ClosureConfig | None = None,
     progress: _Progress = _silent,
     style: Mapping[str, Any] | None = None,
+    min_fraction: float = 1.0,
 ) -> Closure:
     """Test a calibration on the second half of a result's pairs.
 
@@ -75,6 +79,7 @@ def closure(
         config: bins and rules, if not the usual ones.
         progress: shows long work.
         style: of the plots: `style`, `label`, `com`, `lumi`.
+        min_fraction: share of the planned events that RESULT must hold, see `results.read`.
 
     Raises:
         InputError: the result has no pairs to test with, or the folder cannot be written.
@@ -82,7 +87,7 @@ def closure(
     """
     settings = config or ClosureConfig()
     path = str(corrections)
-    source, made = results.read(result), metadata(path)
+    source, made = results.read(result, min_fraction=min_fraction), metadata(path)
     levels = {name: _level(made["levels"][name], path) for name in ("hlt", "offline")}
     read, left_out = read_pairs(source, levels["hlt"], levels["offline"], half="second")
     _check_pileup(path, made, source)
@@ -102,6 +107,10 @@ def closure(
         "eta_without_calibration": int(read.hlt.size - pairs.hlt.size),
         "beyond_range_of_pt": int((~jets.inside_range(path, pairs.hlt, pairs.eta)).sum()),
     }
+    how = record(
+        "closure",
+        {"result": str(result), "corrections": path, "configuration": settings.model_dump(mode="json")},
+    )
     summary = {
         "format_version": FORMAT_VERSION,
         "trila": __version__,
@@ -120,8 +129,9 @@ def closure(
         "corrections_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
         "configuration": settings.model_dump(mode="json"),
         "rows": [_plain(row) for row in rows],
+        "provenance": how.as_json(),
     }
-    paths = () if outdir is None else _write(Path(outdir), summary, rows, source, style or {})
+    paths = () if outdir is None else _write(Path(outdir), summary, rows, source, how, style or {})
     return Closure(rows, closes(rows), z, summary, paths)
 
 
@@ -137,7 +147,10 @@ def _check_pileup(path: str, made: Mapping[str, Any], source: results.Result) ->
 
 def _level(said: Mapping[str, Any], path: str) -> Level:
     """A level that the calibration was derived with; its own correction file must still be the same."""
-    level = Level.model_validate({key: value for key, value in said.items() if key != "sha256"})
+    try:
+        level = Level.model_validate({key: value for key, value in said.items() if key != "sha256"})
+    except ValidationError as error:
+        raise InputError(f"{path} has a level of {validation_message(error)}; derive it again") from error
     if level.file is not None and Path(level.file).is_file():
         found = hashlib.sha256(Path(level.file).read_bytes()).hexdigest()
         if found != said.get("sha256", found):
@@ -202,6 +215,7 @@ def _write(
     summary: dict[str, Any],
     rows: tuple[Row, ...],
     source: results.Result,
+    how: Provenance,
     style: Mapping[str, Any],
 ) -> tuple[Path, ...]:
     from trila.analysis.plots_closure import plot_closure  # matplotlib takes long to import
@@ -210,7 +224,9 @@ def _write(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         results.write_json(folder / "closure.json", summary)
-        plots = plot_closure(rows, folder, is_data=is_data, pileup=pileup_variable(source) or "rho", **style)
+        plots = plot_closure(
+            rows, folder, is_data=is_data, pileup=pileup_variable(source) or "rho", made=how, **style
+        )
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}; choose another folder") from error
     return (folder / "closure.json", *plots)

@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from trila.analysis.cluster_options import ClusterOptions
 from trila.corrections.lumi import load_mask
 from trila.processors.dijet import DijetConfig
 from trila.processors.dimuon import DimuonConfig
@@ -30,6 +31,7 @@ from trila.processors.errors import InputError
 from trila.processors.formats import validation_message
 from trila.processors.response import ResponseConfig
 from trila.processors.selection import Config, EventConfig
+from trila.processors.stability import StabilityConfig
 
 __all__ = ["ReaderConfig", "RunConfig", "load_config", "with_options"]
 
@@ -53,7 +55,9 @@ class RunConfig(Config):
     efficiency: EfficiencyConfig = EfficiencyConfig()
     dijet: DijetConfig = DijetConfig()
     dimuon: DimuonConfig = DimuonConfig()
+    stability: StabilityConfig = StabilityConfig()
     processors: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    cluster: ClusterOptions = ClusterOptions()
 
 
 def load_config(path: str | Path | None) -> RunConfig:
@@ -69,7 +73,9 @@ def load_config(path: str | Path | None) -> RunConfig:
         raise InputError(
             f"configuration {path} is a {type(content).__name__}; expected sections such as 'response:'"
         )
-    content = content or {}
+    content = {
+        key: value for key, value in (content or {}).items() if key != "watch"
+    }  # is for `trila watch` alone
     events = content.get("events")
     if isinstance(events, dict) and isinstance(events.get("lumi_mask"), str):
         content["events"] = {**events, "lumi_mask": load_mask(events["lumi_mask"])}
@@ -82,7 +88,11 @@ def load_config(path: str | Path | None) -> RunConfig:
 
 
 def with_options(
-    config: RunConfig, *, lumi_mask: str | None = None, corrections: str | None = None
+    config: RunConfig,
+    *,
+    lumi_mask: str | None = None,
+    corrections: str | None = None,
+    cluster: str | None = None,
 ) -> RunConfig:
     """The configuration with what the command line says on top."""
     if lumi_mask is not None:
@@ -91,4 +101,11 @@ def with_options(
     if corrections is not None:
         dijet = config.dijet.model_copy(update={"corrections": str(Path(corrections).resolve())})
         config = config.model_copy(update={"dijet": dijet})
+    if cluster is not None:
+        given = {name: getattr(config.cluster, name) for name in config.cluster.model_fields_set}
+        try:
+            options = ClusterOptions.model_validate({**given, "kind": cluster})
+        except ValidationError as error:
+            raise InputError(f"--cluster {cluster}: {validation_message(error)}") from error
+        config = config.model_copy(update={"cluster": options})
     return config

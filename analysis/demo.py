@@ -1,6 +1,10 @@
 """The demonstration: the whole chain, from files to a closed calibration, calibrated spectra and limits, on data simulated here."""
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,10 @@ from trila.analysis.fitting import fit
 from trila.analysis.limits import Choices, limit
 from trila.analysis.plots_products import draw
 from trila.analysis.simulation import Kind, simulate
+from trila.analysis.status import status
 from trila.analysis.steps import Progress
 from trila.analysis.turnon import turnon
+from trila.processors.errors import InputError
 
 __all__ = ["demo"]
 
@@ -64,7 +70,7 @@ def demo(outdir: Path, *, progress: Progress, say: Callable[[str], None]) -> Pat
         progress,
         say,
     )
-    _run(outdir, "dimuon", 400_000, ("dimuon",), progress, say)
+    _run(outdir, "dimuon", 400_000, ("dimuon",), progress, say, files=8, kill=True)
     dimuon = {"range": "11.5:60", "sqrt_s": 1000 * _COM}
     choices = Choices(level=0.9, window=10.0, eps2=True)
     _search(
@@ -104,14 +110,23 @@ def _search(
 
 def _run(
     outdir: Path, kind: Kind, events: int, processors: Sequence[str], progress: Progress, say: Callable[[str], None],
-    *, corrections: Path | None = None,
+    *, corrections: Path | None = None, files: int = 2, kill: bool = False,
 ) -> None:  # fmt: skip
-    """Simulate one kind of sample, run processors over it, and plot."""
+    """Simulate one kind of sample, run processors over it, and plot; the run is killed half-way first, if wanted."""
     data, result, plots = outdir / "data" / kind, outdir / f"result_{kind}", outdir / "plots" / kind
-    say(f"trila simulate {data} --kind {kind} --events {events} --files 2")
-    paths = simulate(data, kind=kind, events=events, files=2, progress=progress(f"simulating {kind}", events))
+    say(f"trila simulate {data} --kind {kind} --events {events} --files {files}")
+    paths = simulate(
+        data, kind=kind, events=events, files=files, progress=progress(f"simulating {kind}", events)
+    )
     option = "" if corrections is None else f" --corrections {corrections}"
-    say(f"trila run {','.join(processors)} {data}/*.root -o {result}{option}")
+    command = f"trila run {','.join(processors)} {data}/*.root -o {result}{option}"
+    say(command)
+    if kill:
+        done, units = _kill_half_way(
+            ["run", ",".join(processors), *map(str, paths), "-o", str(result)], result
+        )
+        say(f"  killed when {done} of {units} units of work were done; the same command goes on from there:")
+        say(command)
     steps.run(
         processors, [str(path) for path in paths], result, progress=progress,
         corrections=None if corrections is None else str(corrections),
@@ -119,3 +134,20 @@ def _run(
     say(f"trila plot {result} -o {plots}")
     # spectra come without generator information, as data do: the label says what they are
     steps.plot(result, plots, com=_COM, label="Private work" if kind == "jets" else "Private work (toy data)")
+
+
+def _kill_half_way(arguments: Sequence[str], result: Path) -> tuple[int, int]:
+    """Begin a run in a process of its own and kill it when half of it is done. Gives units done, and all of them."""
+    done, units = 0, 0
+    with subprocess.Popen(
+        [sys.executable, "-m", "trila", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while process.poll() is None:
+            with suppress(InputError):  # there is no ledger yet
+                counts = status(result).units
+                done, units = counts.get("done", 0), sum(counts.values())
+            if units and 2 * done >= units:
+                process.kill()
+            time.sleep(0.05)
+    counts = status(result).units
+    return counts.get("done", 0), sum(counts.values())

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trila import __version__
 from trila.analysis import spectra
 from trila.analysis.results import digest, write_json
 from trila.fits.resonances import veto_windows
 from trila.fits.spectrum import Spectrum, masked, select
+from trila.processors.documents import read_bytes
 from trila.processors.errors import InputError
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "number",
     "numbers",
     "prepared",
-    "provenance",
     "read_json",
     "vetoed",
     "write_product",
@@ -54,7 +53,7 @@ class FitInput(NamedTuple):
 
 def prepared(
     text: str, *, range: str, sqrt_s: float = 13000.0, columns: str | None = None, rebin: str | None = None,
-    blind: Sequence[str] = (), veto: Sequence[str] = (), systematics: bool = False,
+    blind: Sequence[str] = (), veto: Sequence[str] = (), systematics: bool = False, min_fraction: float = 1.0,
 ) -> FitInput:  # fmt: skip
     """Read a spectrum, cut it to a range, merge its bins, and leave out what may not be looked at.
 
@@ -65,6 +64,7 @@ def prepared(
         columns: of a table.
         rebin: see `spectra.rebinned`.
         systematics: read the variations of the spectrum as well.
+        min_fraction: share of the planned events that RESULT must hold, see `results.read`.
         blind, veto: windows LO:HI, GeV, and `resonances:a,b` for vetoes, see `vetoed`; bins that touch one are not used, and data in a blinded one is not shown either.
 
     Raises:
@@ -75,8 +75,8 @@ def prepared(
         raise InputError(f"--sqrts {sqrt_s:g}, expected the collision energy in GeV above 0, such as 13000")
     hidden = tuple(interval("--blind", window) for window in blind)
     away = tuple(window for text in veto for window in vetoed(text))
-    everything = spectra.read(text, columns=columns)
-    varied = spectra.variations(text) if systematics else {}
+    everything = spectra.read(text, columns=columns, min_fraction=min_fraction)
+    varied = spectra.variations(text, min_fraction=min_fraction) if systematics else {}
     if systematics and not varied:
         raise InputError(
             f"{text} has no systematic variations, expected an axis 'systematic' with JES_up, JES_down, ...; run with corrections "
@@ -187,12 +187,6 @@ def numbers(option: str, text: str) -> tuple[float, ...]:
         raise InputError(f"{option} '{text}', expected numbers separated by commas, such as 0,1,2") from error
 
 
-def provenance(command: str, options: dict[str, Any]) -> dict[str, Any]:
-    """What a product was made from, with a digest of it."""
-    content = {"trila": __version__, "command": command, "options": options}
-    return {**content, "digest": digest(content)}
-
-
 def number(value: float) -> float | None:
     """A number for JSON: null where there is none."""
     return float(value) if np.isfinite(value) else None
@@ -236,14 +230,9 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: no such file, too large, or no JSON.
     """
+    data = read_bytes(path, "file", _LARGEST)
     try:
-        if path.stat().st_size > _LARGEST:
-            raise InputError(
-                f"{path} has {path.stat().st_size} bytes, expected at most {_LARGEST}; is it the right file?"
-            )
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; check the path") from error
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is no JSON ({str(error)[:80]}); expected a workspace or product as JSON"

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from trila.analysis.envelopes import PREFIX, chosen_functions, enveloped, limits_of
 from trila.analysis.exported_models import write_models
-from trila.analysis.fit_inputs import FitInput, check_place, number, provenance, write_product
+from trila.analysis.fit_inputs import FitInput, check_place, number, write_product
 from trila.analysis.fitting import weights_note
 from trila.analysis.interpretations import Interpreter, interpreters, read_tables
+from trila.analysis.provenance import on_rows, record
 from trila.analysis.scans import LINEAR, part, scan
 from trila.fits.background import BackgroundFit
 from trila.fits.certificates import Certificate, Check, certify
@@ -112,7 +113,7 @@ def limit(
         done = _scanned(given, function, shape, points, choices, progress)
     hidden = {"blinded": [list(window) for window in given.blind]} if given.blind else {}
     options = given.asked | {"function": function, "signal": shape} | _recorded(choices)
-    made = provenance("limit", options)["digest"]
+    made = record("limit", options)
     masses = done.masses
     interpreted = _interpreted(
         interpreters(tables, done.backgrounds if choices.eps2 else None), masses, done.rows, per
@@ -120,14 +121,18 @@ def limit(
     content = [
         limit_entry(
             float(mass), row.observed * per, row.expected * per, row.best_fit * per, row.sigma * per, row.certificate,
-            unit=unit, level=choices.level, form=row.form, inputs=made,
+            unit=unit, level=choices.level, form=row.form, inputs=made.digest,
         )
         | more
         | extra
         for mass, row, more, extra in zip(masses, done.rows, interpreted, done.extras, strict=True)
     ]  # fmt: skip
-    content += [_missing(mass, reason, unit, choices.level, made) for mass, reason in done.skipped.items()]
-    content = sorted((entry | hidden for entry in content), key=lambda entry: float(entry["mass"]))
+    content += [
+        _missing(mass, reason, unit, choices.level, made.digest) for mass, reason in done.skipped.items()
+    ]
+    content = on_rows(
+        sorted((entry | hidden for entry in content), key=lambda entry: float(entry["mass"])), made
+    )
     notes = done.notes
     write_product(output, content)
     if choices.workspaces is not None and done.models is not None:
@@ -135,7 +140,7 @@ def limit(
         passed = np.array([row.certificate.passed for row in done.rows])
         exact = masses[np.array([row.form == "exact" for row in done.rows])]
         certified = limits._replace(observed=np.where(passed, limits.observed, np.nan))
-        notes += write_models(choices.workspaces, model, certified, name="mass", exact=exact)
+        notes += write_models(choices.workspaces, model, certified, name="mass", exact=exact, made=made)
     failed_masses = [entry["mass"] for entry in content if not entry["certificate"]["passed"]]
     if failed_masses:
         notes += (f"no certified limit at {len(failed_masses)} of {len(content)} masses",)
@@ -187,18 +192,13 @@ def _enveloped(given: FitInput, function: str, shape: str, points: Array, choice
     Raises:
         FitError: as `enveloped`, and choices that need one function.
     """
-    alone = {
-        "--toys": choices.toys,
-        "--workspaces": choices.workspaces,
-        "--check all": choices.check == "all",
-    }
-    for name, asked in alone.items():
+    for name, asked in {"--toys": choices.toys, "--workspaces": choices.workspaces}.items():
         if asked:
             raise FitError(
                 f"{name} is for one function, and --function {function} profiles several; leave it out"
             )
     ready = enveloped(given, function, shape, points, sources=choices.sources, window=choices.window)
-    limits, certified = limits_of(ready.envelope, choices.level)
+    limits, certified = limits_of(ready.envelope, choices.level, check=choices.check)
     rows = [
         _Row(
             float(limits.observed[i]),

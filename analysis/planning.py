@@ -1,131 +1,291 @@
-"""Plan a run: check every file before the first event is read, and cut the files into chunks."""
+"""Plan a run: check every file before the first event is read, find what earlier runs have done, cut the rest into units."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from trila import __version__
 from trila.analysis.filesets import Dataset
-from trila.processors import readers
+from trila.analysis.ledger import FileRow, Leaf, Ledger, UnitRow
+from trila.corrections.lumi import LumiMask, certified
+from trila.processors import readers, recipes
 from trila.processors.base import used_columns
 from trila.processors.errors import BadFile, InputError, MissingColumn, UnknownName, nearest
 from trila.processors.formats import Format
-from trila.processors.partial import Chunk
+from trila.processors.partial import Unit
+from trila.processors.pools import Pool
 from trila.processors.readers import FileInfo, Layout
-from trila.processors.run import cut
+from trila.processors.run import Attempt, carry_out, cut
 
-__all__ = ["Input", "Plan", "plan"]
+__all__ = ["Asked", "Plan", "Planned", "Reading", "plan", "retracted_digest"]
+
+#: Events of a unit at most, unless a chunk holds more: what is lost when a worker dies, and what a task is. It depends on
+#: nothing else, so that sums of weights are the same, bit for bit, however many files and workers there are.
+_LARGEST_UNIT = 500_000
 
 
-class Input(NamedTuple):
-    """One input file in the plan.
+class Reading(NamedTuple):
+    """How files are to be read.
 
     Attributes:
-        file, dataset: as given.
-        info: what is known of it; None if it is left out.
-        entries: events to process.
-        reason: why it is left out; empty if it is not.
+        table: the format; detected for each file, if None.
+        sources: branch prefixes to take for some collections.
     """
 
-    file: str
-    dataset: str
-    info: FileInfo | None
-    entries: int
-    reason: str
+    table: Format | None
+    sources: dict[str, str]
+
+
+class Planned(NamedTuple):
+    """A unit that is to be done.
+
+    Attributes:
+        unit: what is sent to a worker.
+        file: place of its file in the plan.
+        names, recipes: of its processors.
+    """
+
+    unit: Unit
+    file: int
+    names: tuple[str, ...]
+    recipes: tuple[str, ...]
 
 
 class Plan(NamedTuple):
     """What a run will do.
 
     Attributes:
-        inputs: every file that was given.
-        chunks: of the good ones.
-        layouts: that the chunks refer to.
+        files: every file that was given.
+        units: that are to be done, files of a group together.
+        done: (place of a file, position of a processor) to partial results that are there.
+        layouts: that units refer to.
         metadata: dataset to what processors find in `events.metadata`.
         missing: optional columns that processors could have used.
     """
 
-    inputs: list[Input]
-    chunks: list[Chunk]
+    files: list[FileRow]
+    units: list[Planned]
+    done: dict[tuple[int, int], list[Leaf]]
     layouts: tuple[Layout, ...]
     metadata: dict[str, dict[str, Any]]
     missing: list[str]
 
+    def rows(self, names: Sequence[str]) -> Iterator[UnitRow]:
+        """All units, those that are done as well; `names` are those of the processors."""
+        for (file, position), leaves in self.done.items():
+            for leaf in leaves:
+                status = "done" if leaf.stop > leaf.start else "empty"
+                yield UnitRow(file, (names[position],), leaf.start, leaf.stop, status)
+        for planned in self.units:
+            yield UnitRow(planned.file, planned.names, planned.unit.start, planned.unit.stop, "planned")
+
+
+class Asked(NamedTuple):
+    """What is asked of a plan.
+
+    Attributes:
+        processors: that run.
+        names: of the processors.
+        configurations: of the processors, JSON-like.
+        packages: versions that results depend on.
+        reading: how files are read.
+        chunk_size: events that are held in memory at the same time, given a file and the columns that are read of it.
+        max_events: of each dataset, in the order of its files; None for all.
+        entries: range of entries, of the only file; None for all.
+        retracted: luminosity blocks whose events are taken as not there.
+        pairs: folder of tables of pairs; None without them.
+        keep_gone: whether files that are known stay in the plan when they are no longer there: what they gave is kept.
+    """
+
+    processors: tuple[Any, ...]
+    names: tuple[str, ...]
+    configurations: tuple[Any, ...]
+    packages: dict[str, str]
+    reading: Reading
+    chunk_size: Callable[[FileInfo, frozenset[str]], int]
+    max_events: int | None
+    entries: tuple[int, int] | None
+    retracted: LumiMask
+    pairs: Path | None
+    keep_gone: bool
+
 
 def plan(
-    datasets: dict[str, Dataset], processors: Iterable[Any], *, table: Format | None, sources: dict[str, str],
-    chunk_size: int, max_events: int | None, skip_bad_files: bool, progress: Callable[[int], None],
+    datasets: dict[str, Dataset], asked: Asked, ledger: Ledger, pool: Pool, *, skip_bad_files: bool,
+    progress: Callable[[int], None],
 ) -> Plan:  # fmt: skip
-    """Inspect all files and cut them into chunks.
+    """Inspect files that are new or changed, find what of all is done, and cut the rest into units.
 
     Args:
         datasets: what to run on.
-        processors: they say which columns they need.
-        table: the format; detected for each file, if not given.
-        sources: branch prefixes to take for some collections.
-        chunk_size: events a chunk at most.
-        max_events: of each dataset, in the order of its files.
+        asked: what is to be done with it.
+        ledger: of earlier runs.
+        pool: where files are inspected.
         skip_bad_files: leave out files that cannot be used.
         progress: called with 1 after each file.
 
     Raises:
         InputError: files that cannot be used, unless they are to be skipped; or none that can.
     """
-    processors = list(processors)
-    bad: dict[str, BadFile] = {}
-    infos: dict[str, list[tuple[str, FileInfo, frozenset[str]]]] = {}
-    seen: dict[str, str] = {}
+    looked, bad = _look(datasets, asked, ledger, pool, progress)
+    layouts = _Layouts()
+    infos: dict[str, list[_Usable]] = {}
     missing: set[str] = set()
+    seen: dict[str, str] = {}
     for name, dataset in datasets.items():
         infos[name] = []
-        for file in dataset.files:
+        for file in dict.fromkeys(dataset.files):
+            info = looked[file].info if file in looked else None
+            if info is None:
+                continue
             try:
-                info = readers.inspect(file, table, sources)
                 if info.uuid in seen:
                     raise BadFile(
                         file, f"is the same file as {seen[info.uuid]} (uuid {info.uuid}); list it once"
                     )
-                used, lacking = _needs(processors, info)
-                seen[info.uuid] = file
-                infos[name].append((file, info, used))
-                missing |= lacking
+                info = info._replace(layout=layouts.shared(info.layout))
+                used, lacking = layouts.needs(asked.processors, info)
             except BadFile as error:
                 bad[file] = error
-            progress(1)
+                continue
+            seen[info.uuid] = file
+            missing |= lacking
+            infos[name].append(_Usable(file, info, used))
         odd = {error.file: error for error in _odd_ones(name, dataset, infos[name])}
         bad |= odd
-        infos[name] = [item for item in infos[name] if item[0] not in odd]
+        infos[name] = [item for item in infos[name] if item.file not in odd]
+    twice = [file for d in datasets.values() for file, count in Counter(d.files).items() if count > 1]
+    if twice and not skip_bad_files:
+        bad[twice[0]] = BadFile(twice[0], "is listed twice; list it once")
+    number = sum(len(d.files) for d in datasets.values())
     if bad and not skip_bad_files:
-        raise _complaint(list(bad.values()), sum(len(d.files) for d in datasets.values()))
+        raise _complaint(list(bad.values()), number)
     if not any(infos.values()):
         raise _complaint(list(bad.values()), len(bad))
-
-    inputs, chunks, layouts = [], [], list[Layout]()
-    for name, dataset in datasets.items():
-        left = max_events if max_events is not None else sum(info.entries for _, info, _ in infos[name])
-        good = {file: (info, used) for file, info, used in infos[name]}
-        for file in dict.fromkeys(dataset.files):
-            if file not in good:
-                inputs.append(Input(file, name, None, 0, bad[file].reason))
-                continue
-            info, used = good[file]
-            layout = info.layout.restricted(used)
-            if layout not in layouts:
-                layouts.append(layout)
-            entries = min(info.entries, left)
-            left -= entries
-            inputs.append(Input(file, name, info, entries, ""))
-            chunks += [
-                Chunk(file, info.tree, info.uuid, start, stop, name, layouts.index(layout))
-                for start, stop in cut(info, entries, chunk_size) or [(0, 0)]
-            ]
+    if asked.entries is not None and number != 1:
+        raise InputError(f"a range of entries is of one file, and {number} are given; give one")
     metadata = {name: _metadata(dataset, infos[name]) for name, dataset in datasets.items()}
-    return Plan(inputs, chunks, tuple(layouts), metadata, sorted(missing))
+    files = _rows(datasets, infos, looked, bad, asked)
+    units, done = _units(files, infos, metadata, asked, layouts, ledger.leaves())
+    return Plan(files, units, done, tuple(layouts.restricted), metadata, sorted(missing))
 
 
-def _needs(processors: list[Any], info: FileInfo) -> tuple[frozenset[str], frozenset[str]]:
-    """Columns that the processors use of a file, and optional ones that it lacks."""
+class _Usable(NamedTuple):
+    """A file that can be used; `used` are the columns that each processor may touch."""
+
+    file: str
+    info: FileInfo
+    used: tuple[frozenset[str], ...]
+
+
+class _Layouts:
+    """Layouts that files share, so that what depends on them is worked out once."""
+
+    def __init__(self) -> None:
+        self._known: list[Layout] = []
+        self._needs: dict[int, tuple[tuple[frozenset[str], ...], frozenset[str]]] = {}
+        self.restricted: list[Layout] = []
+        self._place: dict[tuple[int, frozenset[str]], int] = {}
+
+    def shared(self, layout: Layout) -> Layout:
+        """The first layout that is equal to this one."""
+        for known in self._known:
+            if known is layout or known == layout:
+                return known
+        self._known.append(layout)
+        return layout
+
+    def needs(
+        self, processors: Sequence[Any], info: FileInfo
+    ) -> tuple[tuple[frozenset[str], ...], frozenset[str]]:
+        """Columns that each processor uses of a file, and optional ones that it lacks."""
+        key = id(info.layout)
+        if key not in self._needs:
+            self._needs[key] = _needs(processors, info)
+        return self._needs[key]
+
+    def place(self, layout: Layout, columns: frozenset[str]) -> int:
+        """Position of the layout with these columns alone."""
+        key = (id(layout), columns)
+        if key not in self._place:
+            self._place[key] = len(self.restricted)
+            self.restricted.append(layout.restricted(columns))
+        return self._place[key]
+
+
+# ---- look at files
+
+
+class _Looked(NamedTuple):
+    info: FileInfo | None
+    modified: int
+    request: str
+    arrived: float
+
+
+def _look(
+    datasets: dict[str, Dataset], asked: Asked, ledger: Ledger, pool: Pool, progress: Callable[[int], None]
+) -> tuple[dict[str, _Looked], dict[str, BadFile]]:
+    """What is known of all files: from the ledger, if they have not changed since; else they are opened."""
+    reading = asked.reading
+    table = None if reading.table is None else reading.table.model_dump_json()
+    request = recipes.digest([__version__, recipes.sources(readers.__name__), table, reading.sources])
+    known = {row.file: row for row in ledger.files()}
+    replicas = {f: d.replicas.get(f, (f,)) for d in datasets.values() for f in d.files}
+    looked: dict[str, _Looked] = {}
+    new: list[str] = []
+    for file, sources in replicas.items():
+        row, modified = known.get(file), _modified(file)
+        arrived = row.arrived if row is not None else time.time()
+        looked[file] = _Looked(None, modified, request, arrived)
+        known_so = (
+            row is not None and row.info is not None and row.request == request and row.replicas == sources
+        )
+        gone = asked.keep_gone and modified == 0 and not readers.is_remote(file)
+        if row is not None and known_so and (gone or row.modified == modified):
+            looked[file] = _Looked(row.info, row.modified, request, arrived)
+            progress(1)
+        else:
+            new.append(file)
+    bad: dict[str, BadFile] = {}
+    found = carry_out(
+        pool, _inspect, reading, new, sources=lambda file: replicas[file],
+        tried=lambda file, source, kind, reason: ledger.tried(file, None, source, kind, reason),
+    )  # fmt: skip
+    for file, outcome in found:
+        progress(1)
+        if isinstance(outcome, BadFile):
+            bad[file] = BadFile(file, outcome.reason, outcome.transient)
+        else:
+            looked[file] = looked[file]._replace(info=outcome._replace(file=file))
+    return looked, bad
+
+
+def _inspect(reading: Reading, attempt: Attempt) -> FileInfo:
+    return readers.inspect(attempt.source, reading.table, reading.sources)
+
+
+def _modified(file: str) -> int:
+    """Time of the last change and size of a file in one number; 0 for URLs, which are taken not to change."""
+    if readers.is_remote(file):
+        return 0
+    try:
+        status = Path(file).stat()
+    except OSError:
+        return 0
+    return status.st_mtime_ns ^ (status.st_size << 1)
+
+
+# ---- what processors need
+
+
+def _needs(processors: Sequence[Any], info: FileInfo) -> tuple[tuple[frozenset[str], ...], frozenset[str]]:
     available = frozenset(info.layout.columns)
-    used, lacking = frozenset[str](), frozenset[str]()
+    used, lacking = list[frozenset[str]](), frozenset[str]()
     for processor in processors:
         try:
             one, absent = used_columns(processor, available)
@@ -134,8 +294,9 @@ def _needs(processors: list[Any], info: FileInfo) -> tuple[frozenset[str], froze
             raise BadFile(info.file, _missing(name, str(error), info)) from error
         except UnknownName as error:  # a trigger; menus change, and a sum over files must not hide it
             raise BadFile(info.file, str(error)) from error
-        used, lacking = used | one, lacking | absent
-    return used, lacking
+        used.append(one)
+        lacking |= absent
+    return tuple(used), lacking
 
 
 def _missing(processor: str, columns: str, info: FileInfo) -> str:
@@ -152,9 +313,7 @@ def _missing(processor: str, columns: str, info: FileInfo) -> str:
     return f"processor '{processor}' needs {columns}{looked}, which is missing{hint}"
 
 
-def _odd_ones(
-    name: str, dataset: Dataset, infos: list[tuple[str, FileInfo, frozenset[str]]]
-) -> list[BadFile]:
+def _odd_ones(name: str, dataset: Dataset, infos: list[_Usable]) -> list[BadFile]:
     """Files that differ from most others of their dataset: adding them up would mix two selections.
 
     In columns used, in the branches that collections are made of, or in being simulation.
@@ -162,34 +321,185 @@ def _odd_ones(
     Trigger decisions come and go with the menu; those that a processor was told to use are asked for file by file.
     """
     kinds = []
-    for _, info, used in infos:
-        columns = {c for c in used if not c.startswith("triggers.")}
-        collections = {c.split(".")[0] for c in columns if "." in c}
-        columns |= {f"{c} from {source}" for c, source in info.layout.sources.items() if c in collections}
-        simulated = dataset.is_data is None and _is_simulation(info)
-        kinds.append(frozenset(columns | ({"simulation (weights or gen_jets)"} if simulated else set())))
+    made: dict[int, frozenset[str]] = {}
+    for item in infos:
+        key = id(item.info.layout)
+        if key not in made:
+            columns = {c for used in item.used for c in used if not c.startswith("triggers.")}
+            collections = {c.split(".")[0] for c in columns if "." in c}
+            columns |= {f"{c} from {s}" for c, s in item.info.layout.sources.items() if c in collections}
+            simulated = dataset.is_data is None and _is_simulation(item.info)
+            made[key] = frozenset(columns | ({"simulation (weights or gen_jets)"} if simulated else set()))
+        kinds.append(made[key])
     if len(set(kinds)) < 2:
         return []
     usual = Counter(kinds).most_common(1)[0][0]
     errors = []
-    for (file, _, _), kind in zip(infos, kinds, strict=True):
+    for item, kind in zip(infos, kinds, strict=True):
         if kind != usual:
             differs = [f"lacks {', '.join(sorted(usual - kind))}"] if usual - kind else []
             differs += [f"has {', '.join(sorted(kind - usual))}"] if kind - usual else []
             reason = f"{' and '.join(differs)}, unlike the other files of '{name}'; make it its own dataset"
-            errors.append(BadFile(file, reason))
+            errors.append(BadFile(item.file, reason))
     return errors
 
 
-def _metadata(dataset: Dataset, infos: list[tuple[str, FileInfo, frozenset[str]]]) -> dict[str, Any]:
+def _metadata(dataset: Dataset, infos: list[_Usable]) -> dict[str, Any]:
     is_data = dataset.is_data
     if is_data is None and infos:
-        is_data = not _is_simulation(infos[0][1])
+        is_data = not _is_simulation(infos[0].info)
     return {**dataset.metadata, "is_data": is_data, "cross_section": dataset.cross_section}
 
 
 def _is_simulation(info: FileInfo) -> bool:
     return "weight" in info.layout.columns or "gen_jets.pt" in info.layout.columns
+
+
+# ---- cut into units
+
+
+def _rows(
+    datasets: dict[str, Dataset], infos: dict[str, list[_Usable]], looked: dict[str, _Looked], bad: dict[str, BadFile],
+    asked: Asked,
+) -> list[FileRow]:  # fmt: skip
+    """Every file that was given, with the entries that are planned of it."""
+    rows = []
+    for name, dataset in datasets.items():
+        good = {item.file: item.info for item in infos[name]}
+        left = asked.max_events if asked.max_events is not None else sum(i.entries for i in good.values())
+        for file in dict.fromkeys(dataset.files):
+            known = looked[file]
+            info = good.get(file, known.info)
+            planned = min(info.entries, left) if file in good and info is not None else 0
+            first, last = (0, planned)
+            if asked.entries is not None and info is not None:
+                first, last = asked.entries
+                if not 0 <= first < last <= info.entries:
+                    raise InputError(
+                        f"entries {first}:{last} are not in {file}, which has {info.entries}; expected 0 <= LO < HI"
+                    )
+            left -= planned
+            replicas = dataset.replicas.get(file, (file,))
+            reason = "" if file in good else bad[file].reason
+            rows.append(
+                FileRow(
+                    name,
+                    file,
+                    replicas,
+                    known.request,
+                    known.modified,
+                    info,
+                    first,
+                    last,
+                    "planned" if file in good else "skipped",  # good may be what is bad in another dataset
+                    reason,
+                    known.arrived,
+                )
+            )
+    return rows
+
+
+def _units(
+    files: list[FileRow], infos: dict[str, list[_Usable]], metadata: dict[str, dict[str, Any]], asked: Asked,
+    layouts: _Layouts, stored: Iterable[Leaf],
+) -> tuple[list[Planned], dict[tuple[int, int], list[Leaf]]]:  # fmt: skip
+    """What is to be done, and what is done."""
+    by_recipe: dict[tuple[str, str], list[Leaf]] = defaultdict(list)
+    for leaf in stored:
+        by_recipe[leaf.recipe, leaf.input].append(leaf)
+    usable = {item.file: item for items in infos.values() for item in items}
+    made: dict[tuple[str, int, int], str] = {}
+    units: list[Planned] = []
+    done: dict[tuple[int, int], list[Leaf]] = {}
+    for number, row in enumerate(files):
+        if row.status == "skipped":
+            continue
+        item = usable[row.file]
+        gaps: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
+        keys = []
+        for position, used in enumerate(item.used):
+            key = (row.dataset, position, id(item.info.layout))
+            if key not in made:
+                made[key] = _recipe(asked, position, item.info.layout.restricted(used), row.dataset, metadata)
+            keys.append(made[key])
+            candidates = [x for x in by_recipe.get((made[key], row.identity), ()) if _holds(x, asked)]
+            done[number, position], missing = _cover(candidates, row.first, row.last)
+            if missing:
+                gaps[missing].append(position)
+        for missing, positions in gaps.items():
+            columns = frozenset[str]().union(*(item.used[p] for p in positions))
+            chunk = asked.chunk_size(item.info, columns)
+            largest = max(chunk, _LARGEST_UNIT)
+            place = layouts.place(item.info.layout, columns)
+            recipe = tuple(keys[p] for p in positions)
+            for begin, end in missing:
+                for chunks in _bundles(cut(item.info, end, chunk, begin) or [(begin, end)], largest):
+                    pairs = None
+                    if asked.pairs is not None and any(asked.names[p] == "response" for p in positions):
+                        mark = recipes.digest([recipe, asked.retracted])[:8]
+                        span = f"{chunks[0][0]:012d}-{chunks[-1][1]:012d}"
+                        pairs = f"{row.dataset}/{item.info.uuid}-{span}-{mark}.parquet"
+                    unit = Unit(
+                        row.file, row.replicas, item.info.tree, item.info.uuid, row.dataset, place, tuple(positions), chunks, pairs
+                    )  # fmt: skip
+                    units.append(Planned(unit, number, tuple(asked.names[p] for p in positions), recipe))
+    return units, done
+
+
+def _recipe(
+    asked: Asked, position: int, layout: Layout, dataset: str, metadata: dict[str, dict[str, Any]]
+) -> str:
+    name, processor = asked.names[position], asked.processors[position]
+    configuration = {
+        "own": asked.configurations[position],
+        "pairs": name == "response" and asked.pairs is not None,
+    }
+    return recipes.recipe(
+        processor, configuration, layout, {"name": dataset, **metadata[dataset]}, asked.packages
+    )
+
+
+def _holds(leaf: Leaf, asked: Asked) -> bool:
+    """Whether a stored result is what would be made now."""
+    if leaf.retracted != retracted_digest(leaf.blocks, asked.retracted):
+        return False
+    return leaf.pairs is None or (asked.pairs is not None and (asked.pairs / leaf.pairs[0]).is_file())
+
+
+def retracted_digest(blocks: bytes | None, retracted: LumiMask) -> str:
+    """Digest of those luminosity blocks that are retracted; empty if none is."""
+    if blocks is None or not retracted:
+        return ""
+    found = np.frombuffer(blocks, np.uint64)
+    out = found[certified(retracted, found >> np.uint64(32), found & np.uint64(0xFFFFFFFF))]
+    return recipes.digest(out.tolist()) if out.size else ""
+
+
+def _cover(leaves: list[Leaf], first: int, last: int) -> tuple[list[Leaf], tuple[tuple[int, int], ...]]:
+    """Leaves that lie one after the other in a range, and what they leave open."""
+    taken: list[Leaf] = []
+    gaps: list[tuple[int, int]] = []
+    place = first
+    for leaf in sorted(leaves, key=lambda x: (x.start, -x.stop)):
+        if leaf.start >= place and leaf.stop <= last and (leaf.stop > leaf.start or first == last):
+            if leaf.start > place:
+                gaps.append((place, leaf.start))
+            taken.append(leaf)
+            place = leaf.stop
+    if place < last or (first == last and not taken):
+        gaps.append((place, last))
+    return taken, tuple(gaps)
+
+
+def _bundles(chunks: list[tuple[int, int]], largest: int) -> list[tuple[tuple[int, int], ...]]:
+    """Chunks, one after the other, in bundles of at most so many events, unless one has more."""
+    bundles: list[list[tuple[int, int]]] = []
+    for start, stop in chunks:
+        if bundles and stop - bundles[-1][0][0] <= largest:
+            bundles[-1].append((start, stop))
+        else:
+            bundles.append([(start, stop)])
+    return [tuple(bundle) for bundle in bundles]
 
 
 def _complaint(errors: list[BadFile], files: int) -> InputError:

@@ -1,39 +1,55 @@
-"""RESULT, the directory that a run leaves: written once, completely, and read back.
+"""RESULT, the directory that a run leaves: written completely, and read back.
 
 `docs/results.md` describes the files. Nothing is half-written: everything is made in a folder of its own and moved into
-place, `histograms.zip` last.
+place, `histograms.zip` last. What runs go on from, the ledger and tables of pairs, is there before.
 """
 
-import hashlib
+import contextlib
 import json
 import os
 import platform
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import hist
+import numpy as np
 import uhi.io.zip
 from isal import isal_zlib
+from numpy.typing import NDArray
 
+from trila.analysis import ledger
+from trila.analysis.spectra_histograms import uhi_histogram
+from trila.corrections.luminosity import ranges
+from trila.processors.documents import read_bytes
 from trila.processors.errors import InputError, unknown_name
+from trila.processors.recipes import digest, file_digest
 
 __all__ = [
-    "FORMAT_VERSION", "Result", "building", "digest", "histogram", "package_versions", "read", "write", "write_json",
+    "FORMAT_VERSION", "Result", "clear", "digest", "histogram", "package_versions", "read", "working", "write", "write_json",
 ]  # fmt: skip
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _BUILDING = ".building"
-_PRODUCTS = ("histograms.zip", "manifest.json", "cutflow.json", "luminosity_blocks.json", "pairs", "turnon")
+_PRODUCTS = (
+    "histograms.zip",
+    "manifest.json",
+    "cutflow.json",
+    "luminosity_blocks.json",
+    "pairs",
+    "turnon",
+)
+#: Bytes that the JSON files and the histograms of a RESULT may take.
+_LARGEST_JSON, _LARGEST_ARCHIVE = 200_000_000, 8_000_000_000
+_WORKING = (_BUILDING, "live", *ledger.FILES)
 _PACKAGES = (
-    "awkward", "boost-histogram", "coffea", "correctionlib", "dask", "distributed", "hist", "mplhep", "numba", "numpy",
-    "pyarrow", "trila", "uhi", "uproot",
+    "awkward", "boost-histogram", "coffea", "correctionlib", "dask", "distributed", "hist", "iminuit", "jax", "jaxlib",
+    "matplotlib", "mplhep", "numba", "numpy", "pyarrow", "pydantic", "pyhf", "scipy", "trila", "uhi", "uproot",
 )  # fmt: skip
 
 
@@ -64,11 +80,6 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def digest(content: Any) -> str:
-    """SHA-256 of a JSON-like object, the same on every machine."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write JSON with a stable order of keys, under a temporary name first."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -80,51 +91,100 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def building(path: Path) -> Iterator[Path]:
-    """A folder inside RESULT to make a new result in; it is gone when the context ends.
+def working(path: Path) -> Iterator[Path]:
+    """RESULT as a place to work in, which nobody else has meanwhile; gives a folder for what is being made.
 
-    An earlier result goes first of all, so that a run that fails does not leave it in its place.
+    A folder that was not there, and in which nothing worth keeping was made, is gone when the context ends.
 
     Raises:
-        InputError: the path is a file, or a folder with something else in it, or cannot be written.
+        InputError: the path is a file, or a folder with something else in it, or cannot be written, or is in use.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; give a folder for the result")
     existed = path.is_dir()
     if existed:
-        others = sorted({entry.name for entry in path.iterdir()} - {_BUILDING})
+        others = sorted({entry.name for entry in path.iterdir()} - set(_WORKING))
         if others and not (_is_result(path) and set(others) <= set(_PRODUCTS)):
             raise InputError(
                 f"{path} is not empty and is no earlier result ({others[0]}, ...); give another folder"
             )
-    folder = path / _BUILDING
     try:
-        for name in (*_PRODUCTS, _BUILDING):
-            target = path / name
-            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-        folder.mkdir(parents=True)
+        with _writable(path):
+            path.mkdir(parents=True, exist_ok=True)
+        with ledger.exclusive(path):
+            folder = path / _BUILDING
+            try:
+                with _writable(path):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    folder.mkdir()
+                yield folder.resolve()
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                _tidy(path)
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):  # something is in it
+                path.rmdir()
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(
             f"result folder {path} cannot be written: {error.strerror}; choose another place"
         ) from error
+
+
+def _tidy(path: Path) -> None:
+    """Remove what a run leaves that came to nothing."""
+    if (path / "manifest.json").is_file() or _has_partials(path):
+        return
+    for name in {"pairs", *ledger.FILES} - {ledger.LOCK}:
+        target = path / name
+        shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
+
+
+def _has_partials(path: Path) -> bool:
+    """Whether there is a ledger with something to go on from; one that cannot be read may have it."""
+    if not (path / ledger.NAME).is_file():
+        return False
     try:
-        yield folder.resolve()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not existed and not any(path.iterdir()):
-            path.rmdir()
+        with ledger.Ledger(path) as left:
+            return bool(left.rows("SELECT 1 FROM partials LIMIT 1"))
+    except InputError:
+        return (path / ledger.NAME).stat().st_size > 0
+
+
+def clear(path: Path) -> None:
+    """Remove an earlier result, so that a run that fails does not leave it in its place; what runs go on from stays."""
+    for name in (*_PRODUCTS[:4], "turnon"):
+        target = path / name
+        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
 
 
 def _is_result(path: Path) -> bool:
+    if (path / ledger.NAME).is_file():
+        return True
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
-    except (OSError, ValueError):
+        manifest = _read_json(path / "manifest.json")
+    except InputError:
         return False
     return isinstance(manifest, dict) and {"trila", "format_version"} <= manifest.keys()
 
 
 class _Archive(zipfile.ZipFile):
     """A zip file whose members are compressed by ISA-L: smaller than by zlib at its fastest, in a third of the time."""
+
+    def writestr(
+        self, zinfo_or_arcname: str | zipfile.ZipInfo, data: Any, compress_type: int | None = None, compresslevel: int | None = None
+    ) -> None:  # fmt: skip
+        # without the time: the same content makes the same file
+        member = zipfile.ZipInfo(zinfo_or_arcname) if isinstance(zinfo_or_arcname, str) else zinfo_or_arcname
+        super().writestr(
+            member, data, self.compression if compress_type is None else compress_type, compresslevel
+        )
 
     def open(self, *args: Any, **options: Any) -> Any:
         handle = super().open(*args, **options)
@@ -133,79 +193,124 @@ class _Archive(zipfile.ZipFile):
         return handle
 
 
-def write(result: Result, folder: Path, *, blocks: Iterable[int] | None, parts: Iterable[Path]) -> None:
+def write(
+    result: Result, folder: Path, *, blocks: NDArray[np.uint64] | None, parts: Mapping[str, str]
+) -> Result:
     """Complete a RESULT and move it into place.
 
     Args:
-        result: what to write, and where.
-        folder: as `building` gave it; tables of pairs are in its `pairs/`.
+        result: what to write, and where; the manifest is completed.
+        folder: as `working` gave it.
         blocks: run << 32 | luminosity block of the data read; None for simulation.
-        parts: tables of pairs that belong to the result; others, of files that were skipped, are dropped.
+        parts: SHA-256 of the tables of pairs that belong to the result, by their names in `pairs/`; others are dropped.
+
+    Returns:
+        The result with its complete manifest.
     """
     try:
-        kept = set(parts)
-        pairs = folder / "pairs"
-        for part in [p for p in pairs.rglob("*") if p.is_file() and p not in kept] if pairs.is_dir() else []:
-            part.unlink()
         write_json(folder / "cutflow.json", result.cutflow)
-        write_json(folder / "manifest.json", result.manifest)
         if blocks is not None:
-            write_json(folder / "luminosity_blocks.json", _ranges(blocks))
+            write_json(folder / "luminosity_blocks.json", ranges(blocks))
         with _Archive(folder / "histograms.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for name in sorted(result.histograms):
                 uhi.io.zip.write(archive, name, result.histograms[name])
-        for name in (*_PRODUCTS[1:], _PRODUCTS[0]):
+        products = {entry.name: file_digest(entry) for entry in sorted(folder.iterdir())}
+        result = result._replace(manifest={**result.manifest, "products": products, "pairs": dict(parts)})
+        write_json(folder / "manifest.json", result.manifest)
+        (result.path / _PRODUCTS[0]).unlink(
+            missing_ok=True
+        )  # not complete, until the last of them is in place
+        for name in (*_PRODUCTS[1:4], _PRODUCTS[0]):
             if (folder / name).exists():
                 (folder / name).replace(result.path / name)
+            else:
+                (result.path / name).unlink(missing_ok=True)
+        kept = {result.path / "pairs" / name for name in parts}
+        pairs = result.path / "pairs"
+        for part in [p for p in pairs.rglob("*") if p.is_file() and p not in kept] if pairs.is_dir() else []:
+            part.unlink()
+        if not parts:
+            shutil.rmtree(pairs, ignore_errors=True)
     except OSError as error:
         raise InputError(
-            f"result {result.path} cannot be written: {error.strerror or error}; free some space"
+            f"result {result.path} cannot be written: {error.strerror or error}; free some space, and give the same command again"
         ) from error
+    return result
 
 
-def _ranges(blocks: Iterable[int]) -> dict[str, list[list[int]]]:
-    """Luminosity blocks in the form of a mask: run to closed ranges.
-
-    >>> _ranges([5 << 32 | 1, 5 << 32 | 2, 5 << 32 | 4])
-    {'5': [[1, 2], [4, 4]]}
-    """
-    found: dict[str, list[list[int]]] = {}
-    for run, group in groupby(sorted(blocks), key=lambda b: b >> 32):
-        ranges: list[list[int]] = []
-        for number in (block & 0xFFFFFFFF for block in group):
-            if ranges and number == ranges[-1][1] + 1:
-                ranges[-1][1] = number
-            else:
-                ranges.append([number, number])
-        found[str(run)] = ranges
-    return found
-
-
-def read(path: str | Path) -> Result:
+def read(path: str | Path, *, min_fraction: float = 1.0) -> Result:
     """Read a RESULT.
 
+    Args:
+        path: of the folder.
+        min_fraction: share of the planned events that must have been processed, in each dataset.
+
     Raises:
-        InputError: there is none, or it is not complete or damaged.
+        InputError: there is none, or it is not complete or damaged, or too little of the data is in it.
     """
     folder = Path(path)
     if not (folder / "manifest.json").is_file():
         raise InputError(f"{path} is no result: it has no manifest.json; `trila run ... -o {path}` makes one")
     if not (folder / "histograms.zip").is_file():
         raise InputError(f"{path} is not complete: it has no histograms.zip; run it again")
+    manifest, cutflow = (_read_json(folder / name) for name in ("manifest.json", "cutflow.json"))
+    if not isinstance(manifest, dict) or manifest.get("format_version") != FORMAT_VERSION:
+        found = manifest.get("format_version") if isinstance(manifest, dict) else None
+        raise InputError(f"{path} is of format version {found}, expected {FORMAT_VERSION}; run it again")
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        cutflow = json.loads((folder / "cutflow.json").read_text())
-        with zipfile.ZipFile(folder / "histograms.zip") as archive:
+        _check_fraction(path, manifest, min_fraction)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"the manifest of {path} is damaged ({error!r:.100}); run it again") from error
+    return Result(folder, _read_histograms(folder / "histograms.zip"), cutflow, manifest)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(read_bytes(path, "file", _LARGEST_JSON))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is no JSON ({str(error)[:80]}); run it again") from error
+
+
+def _read_histograms(path: Path) -> dict[str, hist.Hist[Any]]:
+    """All histograms of an archive, which may be anybody's: its size and that of each histogram are looked at first."""
+    try:
+        # of a damaged archive, zipfile leaves a file open that it has opened itself
+        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            if size > _LARGEST_ARCHIVE:
+                raise InputError(
+                    f"{path} holds {size / 1e9:.3g} GB, expected less than {_LARGEST_ARCHIVE / 1e9:g}; run it again"
+                )
             names = sorted(n.removesuffix(".json") for n in archive.namelist() if n.endswith(".json"))
-            histograms: dict[str, hist.Hist[Any]] = {
-                name: hist.Hist(uhi.io.zip.read(archive, name)) for name in names
-            }
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}); run it again") from error
-    return Result(folder, histograms, cutflow, manifest)
+            return {name: uhi_histogram(uhi.io.zip.read(archive, name), f"{path}:{name}") for name in names}
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read ({type(error).__name__}: {str(error)[:100]}); run it again"
+        ) from error
 
 
-def histogram(reference: str) -> hist.Hist[Any]:
+def _check_fraction(path: str | Path, manifest: dict[str, Any], least: float) -> None:
+    for name, dataset in manifest["datasets"].items():
+        fraction = dataset["fraction"]
+        if not fraction >= least:
+            lost = dataset["planned"] - dataset["events"]
+            skipped = [
+                item["file"]
+                for item in manifest["inputs"]
+                if item["dataset"] == name and item["status"] == "skipped"
+            ]
+            raise InputError(
+                f"{path} holds {100 * fraction:.4g}% of the planned events of dataset '{name}', expected at least "
+                f"{100 * least:.4g}%: {lost} are lost in {len(skipped)} skipped files ({', '.join(skipped[:3])}"
+                f"{', ...' if len(skipped) > 3 else ''}); run it again, or lower --min-fraction"
+            )
+
+
+def histogram(reference: str, *, min_fraction: float = 1.0) -> hist.Hist[Any]:
     """The histogram that `RESULT:NAME` names.
 
     Raises:
@@ -215,7 +320,7 @@ def histogram(reference: str) -> hist.Hist[Any]:
     path, separator, name = reference.rpartition(":")
     if not separator or not path:
         raise InputError(f"'{reference}' names no histogram; expected RESULT:NAME, such as result:dijet.mass")
-    histograms = read(path).histograms
+    histograms = read(path, min_fraction=min_fraction).histograms
     if name not in histograms:
         raise unknown_name("histogram", name, histograms)
     return histograms[name]

@@ -2,37 +2,62 @@
 
 import importlib
 import inspect as python_inspect
-import json
 import os
+import re
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import cloudpickle
 import hist
+import numpy as np
+from hist.chunked import ChunkedHist
+from numpy.typing import NDArray
 
-from trila import __version__
-from trila.analysis import results
+from trila.analysis import duplicates, manifests, requests, results
+from trila.analysis import ledger as ledger_module
+from trila.analysis.accounting import Accounts, do
 from trila.analysis.cluster import check_workers, connect
+from trila.analysis.cluster_options import ClusterOptions
 from trila.analysis.config import RunConfig, load_config, with_options
 from trila.analysis.filesets import Dataset, datasets
-from trila.analysis.planning import Plan, plan
+from trila.analysis.ledger import Ledger
+from trila.analysis.planning import Asked, Plan, Reading, plan
+from trila.analysis.provenance import record
+from trila.analysis.requests import Request
 from trila.analysis.results import Result
-from trila.processors import formats, readers
+from trila.corrections.lumi import LumiMask, certified
+from trila.processors import formats, readers, recipes
+from trila.processors.chunking import chunk_size
 from trila.processors.dijet import DijetProcessor
 from trila.processors.dimuon import DimuonProcessor
 from trila.processors.efficiency import EfficiencyProcessor
 from trila.processors.errors import InputError, unknown_name
-from trila.processors.partial import Job, Partial
+from trila.processors.fingerprints import code_digest
+from trila.processors.partial import Job, Partial, ProcessorError
+from trila.processors.pools import DaskPool, LocalPool, Pool, ProcessPool
 from trila.processors.readers import FileInfo
 from trila.processors.response import ResponseProcessor
-from trila.processors.run import CHUNK_SIZE, Outcome, run_dask, run_local, run_processes
+from trila.processors.stability import StabilityProcessor
 
-__all__ = ["PROCESSORS", "Progress", "RunOutcome", "inspect", "plot", "run"]
+__all__ = [
+    "PROCESSORS",
+    "Progress",
+    "RunOutcome",
+    "entry_range",
+    "inspect",
+    "make_processor",
+    "plot",
+    "run",
+    "split_processors",
+    "update",
+]
 
-PROCESSORS = ("response", "efficiency", "dijet", "dimuon")
+PROCESSORS = ("response", "efficiency", "dijet", "dimuon", "stability")
+_OWN = re.compile(r"[\w.]+:\w+")
 Executor = Literal["local", "processes", "dask"]
 
 #: Called with a stage's name and its total; gives a function to call with each advance.
@@ -85,6 +110,8 @@ def make_processor(name: str, config: RunConfig, *, pairs: bool = True) -> Any:
         return DijetProcessor(config.dijet, config.events)
     if name == "dimuon":
         return DimuonProcessor(config.dimuon, config.events)
+    if name == "stability":
+        return StabilityProcessor(config.stability, config.events)
     module_name, separator, class_name = name.partition(":")
     if not separator:
         raise unknown_name("processor", name, PROCESSORS, "One of your own is given as module:Class.")
@@ -96,7 +123,10 @@ def make_processor(name: str, config: RunConfig, *, pairs: bool = True) -> Any:
             raise InputError(
                 f"processor {name} cannot be imported: {error}; the module must be importable here"
             ) from error
-    cloudpickle.register_pickle_by_value(module)  # workers need not have the user's file
+    cloudpickle.register_pickle_by_value(module)  # workers need not have the user's file, nor those beside it
+    for beside in (sys.modules.get(other) for other in recipes.sources(module_name)):
+        if beside is not None and Path(str(beside.__file__)).resolve().parent == Path.cwd():
+            cloudpickle.register_pickle_by_value(beside)
     try:
         python_inspect.signature(made).bind(**config.processors.get(name, {}))
         processor = made(**config.processors.get(name, {}))
@@ -105,6 +135,28 @@ def make_processor(name: str, config: RunConfig, *, pairs: bool = True) -> Any:
     if not callable(getattr(processor, "process", None)):
         raise InputError(f"processor {name} has no method process(events); expected a coffea ProcessorABC")
     return processor
+
+
+def split_processors(given: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Processors, if the first of some arguments names them, and the rest, which are files."""
+    names = tuple(given[0].split(",")) if given else ()
+    if names and all(name in PROCESSORS or _OWN.fullmatch(name) for name in names):
+        return names, tuple(given[1:])
+    return (), tuple(given)
+
+
+def entry_range(text: str | None) -> tuple[int, int] | None:
+    """Entries as `LO:HI`, the last one not included.
+
+    Raises:
+        InputError: not of that form.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise InputError(f"--entries {text} is no range; expected LO:HI with LO < HI, such as 1000:1001")
+    return int(match[1]), int(match[2])
 
 
 @contextmanager
@@ -121,11 +173,12 @@ def _working_directory_importable() -> Iterator[None]:
 def run(
     processors: Sequence[str], files: Sequence[str], result: str | Path, *, config: str | Path | None = None,
     format: str | None = None, lumi_mask: str | None = None, corrections: str | None = None,
-    max_events: int | None = None, executor: Executor = "local", workers: int | None = None,
-    scheduler: str | None = None, chunk_size: int = CHUNK_SIZE, skip_bad_files: bool = False, pairs: bool = True,
-    progress: Progress = _silent, command: Sequence[str] = (),
+    max_events: int | None = None, entries: tuple[int, int] | None = None, executor: Executor = "local",
+    workers: int | None = None, scheduler: str | None = None, cluster: str | None = None, chunk_size: int | None = None,
+    skip_bad_files: bool = False, pairs: bool = True, check_duplicates: bool = False, progress: Progress = _silent,
+    command: Sequence[str] = (),
 ) -> RunOutcome:  # fmt: skip
-    """Run processors over files in one pass, and write RESULT.
+    """Run processors over files in one pass, and write RESULT; of what earlier runs did into it, only the rest is done.
 
     Args:
         processors: names, or `module:Class`.
@@ -136,73 +189,269 @@ def run(
         lumi_mask: certified luminosity blocks, JSON.
         corrections: correctionlib file for the dijet spectrum.
         max_events: of each dataset.
+        entries: range of entries of the only file, to look into a fault.
         executor: this process, local processes, or Dask.
         workers: for processes or a Dask cluster of this machine; as many as there are cores, if not given.
         scheduler: address of a running Dask cluster.
-        chunk_size: events at a time.
+        cluster: kind of the Dask cluster to start, "htcondor", "slurm" or "local"; the configuration says more of it.
+        chunk_size: events at a time; as many as a worker's memory allows, if not given.
         skip_bad_files: leave out files that cannot be read, and say so.
         pairs: whether `response` writes its table of pairs.
+        check_duplicates: look for events that are in several files.
         progress: shows long work.
         command: for the manifest.
 
     Raises:
-        InputError: something in the input is wrong; nothing is left in `result`.
+        InputError: something in the input is wrong; what was done is kept, without a result.
         ProcessorError: a processor failed on good data.
     """
-    settings = with_options(load_config(config), lumi_mask=lumi_mask, corrections=corrections)
-    names = list(dict.fromkeys(processors))
+    settings = with_options(
+        load_config(config), lumi_mask=lumi_mask, corrections=corrections, cluster=cluster
+    )
+    names = tuple(dict.fromkeys(processors))
     if corrections is not None and "dijet" not in names:
         raise InputError(f"corrections {corrections} are for the dijet spectrum; add dijet to the processors")
-    made = [make_processor(name, settings, pairs=pairs) for name in names]
-    titles = [getattr(processor, "name", type(processor).__name__) for processor in made]
-    for title in titles:
-        if titles.count(title) > 1:
-            raise InputError(
-                f"two processors are called '{title}', and so would be their histograms; rename one"
-            )
-    fileset = datasets(list(files))
-    table = formats.load(format) if format else None
+    request = Request(
+        processors=names, inputs=tuple(files), folder=str(Path.cwd()), fileset=datasets(list(files)), config=settings,
+        format=format, max_events=max_events, pairs=pairs,
+        options=_options(config=config, format=format, lumi_mask=lumi_mask, corrections=corrections, pairs=pairs),
+    )  # fmt: skip
+    executor = "dask" if scheduler or cluster else executor
+    how = How(executor, workers, scheduler, chunk_size, skip_bad_files, check_duplicates, entries)
+    with results.working(Path(result)) as folder, Ledger(Path(result), write=True) as ledger:
+        before = requests.earlier(ledger)
+        lifted = [] if before is None else [*before.retracted_files, *before.retracted_blocks]
+        notes = [f"the retraction of {', '.join(lifted[:5])} by an earlier run is lifted"] if lifted else []
+        return _fulfil(request, how, Path(result), folder, ledger, progress, command, notes, clear=True)
+
+
+def update(
+    result: str | Path, *, files: Sequence[str] = (), retract: Sequence[str] = (), processors: Sequence[str] = (),
+    executor: Executor = "local", workers: int | None = None, scheduler: str | None = None, cluster: str | None = None,
+    chunk_size: int | None = None,
+    skip_bad_files: bool = False, check_duplicates: bool = False, progress: Progress = _silent, command: Sequence[str] = (),
+) -> RunOutcome:  # fmt: skip
+    """Bring a RESULT up to date: with new files, or without some files or luminosity blocks.
+
+    The result is, count by count, that of one run over the final list; only what is new is read. The earlier one stays in its
+    place until then.
+
+    Args:
+        result: of an earlier run.
+        files: to add to those that its inputs stand for by now.
+        retract: files, `RUN`, `RUN:LB` or `RUN:FIRST-LAST` to take out.
+        processors: must be those of the earlier run, if given.
+        executor, workers, scheduler, cluster, chunk_size, skip_bad_files, check_duplicates, progress, command: as for `run`.
+
+    Raises:
+        InputError: no earlier run, or as for `run`.
+    """
     path = Path(result)
-    with results.building(path) as folder:
-        planned = plan(
-            fileset, made, table=table, sources=settings.reader.collections, chunk_size=chunk_size,
-            max_events=max_events, skip_bad_files=skip_bad_files,
-            progress=progress("checking files", sum(len(d.files) for d in fileset.values())),
-        )  # fmt: skip
-        _check_mixture(fileset, planned)
-        pairs_folder = folder / "pairs" if pairs and "response" in names else None
-        if pairs_folder is not None:
-            pairs_folder.mkdir()
-        job = Job(tuple(made), planned.layouts, planned.metadata, pairs_folder)
-        outcome = _execute(
-            job, planned, executor="dask" if scheduler else executor, workers=workers or os.cpu_count() or 1,
-            scheduler=scheduler, skip_bad_files=skip_bad_files,
-            progress=progress("processing events", sum(i.entries for i in planned.inputs)),
-        )  # fmt: skip
-        skipped = {i.file: i.reason for i in planned.inputs if i.reason} | outcome.bad
-        if not outcome.partials:
-            first, reason = next(iter(skipped.items()))
-            raise InputError(f"none of {len(skipped)} files could be read; the first is {first}: {reason}")
-        scales = _scales(fileset, outcome.partials)
-        complete = Result(
-            path,
-            _total(outcome.partials, scales),
-            {n: {k: c.rows() for k, c in p.cutflows.items()} for n, p in outcome.partials.items()},
-            _manifest(names, settings, fileset, planned, outcome, scales, command),
+    if not (path / ledger_module.NAME).is_file():
+        raise InputError(
+            f"{path} holds no run to update; `trila run PROCESSORS FILES... -o {path}` makes one"
         )
-        blocks = [p.blocks for n, p in outcome.partials.items() if planned.metadata[n]["is_data"]]
-        parts = [folder / "pairs" / c.pairs_file for c in planned.chunks if c.file not in outcome.bad]
-        results.write(complete, folder, blocks=set().union(*blocks) or None, parts=parts)
+    executor = "dask" if scheduler or cluster else executor
+    how = How(executor, workers, scheduler, chunk_size, skip_bad_files, check_duplicates, None)
+    with results.working(path) as folder, Ledger(path, write=True) as ledger:
+        request = requests.earlier(ledger)
+        if request is None:
+            raise InputError(
+                f"{path} holds no run to update; `trila run PROCESSORS FILES... -o {path}` makes one"
+            )
+        if processors and set(processors) != set(request.processors):
+            raise InputError(
+                f"{path} was made by {','.join(request.processors)}, not {','.join(processors)}; leave them out, or run them "
+                "over all files without --update"
+            )
+        if cluster is not None:
+            request = request.model_copy(update={"config": with_options(request.config, cluster=cluster)})
+        if retract:
+            request = requests.retract(request, retract)
+        if files or not retract:
+            request = requests.updated(request, files)
+        return _fulfil(request, how, path, folder, ledger, progress, command, [], clear=False)
+
+
+class How(NamedTuple):
+    """What does not change the result: where and in what pieces it is made. Fields as the arguments of `run`."""
+
+    executor: str
+    workers: int | None
+    scheduler: str | None
+    chunk_size: int | None
+    skip_bad_files: bool
+    check_duplicates: bool
+    entries: tuple[int, int] | None
+
+
+def _fulfil(
+    request: Request, how: How, path: Path, folder: Path, ledger: Ledger, progress: Progress, command: Sequence[str],
+    notes: list[str], *, clear: bool,
+) -> RunOutcome:  # fmt: skip
+    """Do what is missing of a request, and write the result."""
+    made = tuple(make_processor(name, request.config, pairs=request.pairs) for name in request.processors)
+    names = _titles(made)
+    pairs = path.resolve() / "pairs" if request.pairs and "response" in request.processors else None
+    table = formats.load(request.format) if request.format else None
+    ledger.begin(command)
+    if clear:
+        results.clear(path)
+    try:
+        if pairs is not None:
+            pairs.mkdir(exist_ok=True)
+        with _pool(how, request.config.cluster, pairs) as pool:
+            asked = Asked(
+                made, names, requests.configurations(request), _packages(),
+                Reading(table, request.config.reader.collections), _chunking(how.chunk_size), request.max_events,
+                how.entries, request.retracted_blocks, pairs, not clear,
+            )  # fmt: skip
+            planned = plan(
+                request.fileset, asked, ledger, pool, skip_bad_files=how.skip_bad_files,
+                progress=progress("checking files", sum(len(d.files) for d in request.fileset.values())),
+            )  # fmt: skip
+            _check_mixture(request.fileset, planned)
+            if how.check_duplicates:
+                duplicates.check(planned, ledger, pool, folder, progress)
+            requests.remember(ledger, request)
+            ledger.replace_plan(planned.files, planned.rows(names))
+            job = Job(made, planned.layouts, planned.metadata, request.retracted_blocks, pairs, code_digest())
+            accounts = do(
+                planned, job, ledger, pool, retracted=request.retracted_blocks, skip_bad_files=how.skip_bad_files,
+                progress=progress("processing events", sum(p.unit.entries for p in planned.units)),
+            )  # fmt: skip
+        outcome = _write(request, planned, accounts, names, path, folder, command, notes)
+    except BaseException as error:
+        told = _with_command(error, request, names) if isinstance(error, ProcessorError) else error
+        ledger.end(f"{type(told).__name__}: {told}"[:1000])
+        if told is not error:
+            raise told from error
+        raise
+    ledger.end("done")
+    return outcome
+
+
+def _titles(made: Sequence[Any]) -> tuple[str, ...]:
+    names = tuple(getattr(processor, "name", type(processor).__name__) for processor in made)
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"two processors are called '{name}', and so would be their histograms; rename one"
+            )
+    return names
+
+
+def _options(*, pairs: bool, **given: str | Path | None) -> tuple[str, ...]:
+    """Options of the command line that shape a result, as they were given."""
+    named = [
+        (f"--{name.replace('_', '-')}", str(value)) for name, value in given.items() if value is not None
+    ]
+    return (*(part for option in named for part in option), *(() if pairs else ("--no-pairs",)))
+
+
+def _with_command(error: ProcessorError, request: Request, names: Sequence[str]) -> ProcessorError:
+    """The error with the command that repeats it on one chunk."""
+    name = dict(zip(names, request.processors, strict=True)).get(
+        error.processor, ",".join(request.processors)
+    )
+    entries = () if error.entry is None else ("--entries", f"{error.entry}:{error.entry + 1}")
+    command = shlex.join(["trila", "run", name, error.file, *entries, "-o", "debug", *request.options])
+    return ProcessorError(f"{error}; to repeat it: {command}", error.processor, error.file, error.entry)
+
+
+def _chunking(size: int | None) -> Callable[[FileInfo, frozenset[str]], int]:
+    """Events of a chunk, given what is known of a file and the columns that are read of it."""
+    return chunk_size if size is None else lambda _info, _columns: size
+
+
+def _packages() -> dict[str, str]:
+    """Versions of what partial results are computed with."""
+    names = (
+        "python",
+        "awkward",
+        "boost-histogram",
+        "coffea",
+        "correctionlib",
+        "hist",
+        "numba",
+        "numpy",
+        "uproot",
+    )
+    found = results.package_versions()
+    return {name: found[name] for name in names if name in found}
+
+
+@contextmanager
+def _pool(how: How, options: ClusterOptions, pairs: Path | None) -> Iterator[Pool]:
+    if how.executor == "local":
+        with closing(LocalPool()) as here:
+            yield here
+    elif how.executor == "processes":
+        with closing(ProcessPool(how.workers or os.cpu_count() or 1)) as processes:
+            yield processes
+    elif how.executor == "dask":
+        if how.workers is not None:
+            options = options.model_copy(update={"workers": how.workers})
+        with connect(how.scheduler, options) as client:
+            check_workers(client, pairs, code_digest)
+            with closing(DaskPool(client)) as cluster:
+                yield cluster
+    else:
+        raise unknown_name("executor", how.executor, ("local", "processes", "dask"))
+
+
+def _write(
+    request: Request, planned: Plan, accounts: Accounts, titles: Sequence[str], path: Path, folder: Path, command: Sequence[str],
+    notes: list[str],
+) -> RunOutcome:  # fmt: skip
+    """Make the products of complete accounts."""
+    skipped = {row.file: row.reason for row in accounts.files if row.status == "skipped"}
+    if not accounts.partials:
+        first, reason = next(iter(skipped.items()))
+        raise InputError(f"none of {len(skipped)} files could be read; the first is {first}: {reason}")
+    scales = _scales(request.fileset, accounts.partials)
+    cutflow = {
+        name: {
+            title: p.cutflow.rows()
+            for title, p in zip(titles, partials, strict=True)
+            if p.cutflow is not None
+        }
+        for name, partials in accounts.partials.items()
+    }
+    manifest = manifests.manifest(request, planned, accounts, scales, command, notes)
+    complete = Result(path, total(accounts.partials, scales), cutflow, manifest)
+    parts = {
+        leaf.pairs[0]: leaf.pairs[1] for leaves in accounts.leaves.values() for leaf in leaves if leaf.pairs
+    }
+    seen = _blocks(accounts, planned, request.retracted_blocks)
+    complete = results.write(complete, folder, blocks=seen, parts=parts)
     return RunOutcome(complete, skipped)
 
 
-def _check_mixture(fileset: dict[str, Dataset], planned: Plan) -> None:
+def _blocks(accounts: Accounts, planned: Plan, retracted: LumiMask) -> NDArray[np.uint64] | None:
+    """Luminosity blocks of all data read; None for simulation, and where the input has none."""
+    found = {
+        leaf.blocks
+        for name, leaves in accounts.leaves.items()
+        if planned.metadata[name]["is_data"]
+        for leaf in leaves
+        if leaf.blocks is not None
+    }
+    if not found:
+        return None
+    blocks = np.unique(np.concatenate([np.frombuffer(one, np.uint64) for one in found]))
+    if retracted:
+        blocks = blocks[~certified(retracted, blocks >> np.uint64(32), blocks & np.uint64(0xFFFFFFFF))]
+    return blocks
+
+
+def _check_mixture(fileset: Mapping[str, Dataset], planned: Plan) -> None:
     """Datasets that cannot be added up.
 
     Raises:
         InputError: data together with simulation, or several simulated samples of unknown cross section.
     """
-    read = {item.dataset for item in planned.inputs if item.info is not None}
+    read = {row.dataset for row in planned.files if row.status != "skipped"}
     data = {name: bool(metadata["is_data"]) for name, metadata in planned.metadata.items() if name in read}
     for name in [n for n, is_data in data.items() if is_data and fileset[n].cross_section is not None]:
         raise InputError(
@@ -221,29 +470,12 @@ def _check_mixture(fileset: dict[str, Dataset], planned: Plan) -> None:
         )
 
 
-def _execute(
-    job: Job, planned: Plan, *, executor: str, workers: int, scheduler: str | None, skip_bad_files: bool,
-    progress: Callable[[int], None],
-) -> Outcome:  # fmt: skip
-    if executor == "local":
-        return run_local(job, planned.chunks, skip_bad_files=skip_bad_files, progress=progress)
-    if executor == "processes":
-        return run_processes(
-            job, planned.chunks, workers=workers, skip_bad_files=skip_bad_files, progress=progress
-        )
-    if executor != "dask":
-        raise unknown_name("executor", executor, ("local", "processes", "dask"))
-    with connect(scheduler, workers) as client:
-        check_workers(client, job.pairs.parent if job.pairs is not None else None)
-        return run_dask(job, planned.chunks, client=client, skip_bad_files=skip_bad_files, progress=progress)
-
-
-def _scales(fileset: dict[str, Dataset], partials: dict[str, Partial]) -> dict[str, float]:
+def _scales(fileset: Mapping[str, Dataset], partials: Mapping[str, list[Partial]]) -> dict[str, float]:
     """Dataset to factor on its weights: cross section over the sum of generator weights; 1 where not known."""
     scales = {}
-    for name, partial in partials.items():
+    for name, parts in partials.items():
         cross_section = fileset[name].cross_section
-        sums = [cutflow.sumw[0] for cutflow in partial.cutflows.values()]
+        sums = [part.cutflow.sumw[0] for part in parts if part.cutflow is not None]
         if cross_section is not None and not sums:
             raise InputError(
                 f"dataset '{name}' has a cross_section, but no processor gives a cutflow to normalise by"
@@ -256,77 +488,21 @@ def _scales(fileset: dict[str, Dataset], partials: dict[str, Partial]) -> dict[s
     return scales
 
 
-def _total(partials: dict[str, Partial], scales: dict[str, float]) -> dict[str, hist.Hist[Any]]:
+def total(partials: Mapping[str, list[Partial]], scales: Mapping[str, float]) -> dict[str, hist.Hist[Any]]:
     """Histograms of all datasets together, each scaled."""
     total: dict[str, hist.Hist[Any]] = {}
     for dataset in sorted(partials):
-        for name, histogram in partials[dataset].histograms.items():
-            scaled = histogram if scales[dataset] == 1.0 else histogram * scales[dataset]
-            total[name] = total[name] + scaled if name in total else scaled
+        for part in partials[dataset]:
+            for name, histogram in part.histograms.items():
+                dense = histogram.to_hist() if isinstance(histogram, ChunkedHist) else histogram
+                scaled = dense if scales[dataset] == 1.0 else dense * scales[dataset]
+                total[name] = total[name] + scaled if name in total else scaled
     return total
-
-
-def _manifest(
-    names: list[str], settings: RunConfig, fileset: dict[str, Dataset], planned: Plan, outcome: Outcome, scales: dict[str, float],
-    command: Sequence[str],
-) -> dict[str, Any]:  # fmt: skip
-    inputs = []
-    for item in planned.inputs:
-        reason = item.reason or outcome.bad.get(item.file, "")
-        info = item.info
-        inputs.append(
-            {
-                "file": item.file,
-                "dataset": item.dataset,
-                "uuid": info.uuid if info else None,
-                "size": info.size if info else None,
-                "entries": info.entries if info else None,
-                "processed": 0 if reason else item.entries,
-                "era": (fileset[item.dataset].era or info.layout.era) if info else None,
-                "format": info.layout.table.name if info else None,
-                "sources": info.layout.sources if info else None,
-                "status": "skipped" if reason else "done" if info and info.entries else "empty",
-                "reason": reason,
-            }
-        )
-    reference: str | None = None
-    if "response" in names:
-        reference = settings.response.reference
-        if reference == "auto":
-            columns = {c for layout in planned.layouts for c in layout.columns}
-            reference = "offline" if "offline_jets.pt" in columns else "gen"
-    configuration = json.loads(settings.model_dump_json())
-    return {
-        "format_version": results.FORMAT_VERSION,
-        "trila": __version__,
-        "command": list(command),
-        "configuration": configuration,
-        "configuration_digest": results.digest(configuration),
-        "format": sorted({layout.table.name for layout in planned.layouts}),
-        "notes": sorted({layout.table.note for layout in planned.layouts if layout.table.note}),
-        "processors": names,
-        "reference": reference,
-        "columns": sorted(set().union(*(p.branches for p in outcome.partials.values()))),
-        "columns_missing": planned.missing,
-        "datasets": {
-            name: {
-                "is_data": bool(metadata["is_data"]),
-                "cross_section": metadata["cross_section"],
-                "scale": scales.get(name),
-                "events": outcome.partials[name].events if name in outcome.partials else 0,
-            }
-            for name, metadata in planned.metadata.items()
-        },
-        "inputs": inputs,
-        "seeds": {},
-        "packages": results.package_versions(),
-        "complete": True,
-    }
 
 
 def plot(
     result: str | Path, outdir: str | Path, *, style: Literal["cms", "atlas", "lhcb"] = "cms",
-    label: str = "Private work", com: float | None = None, lumi: float | None = None,
+    label: str = "Private work", com: float | None = None, lumi: float | None = None, min_fraction: float = 1.0,
 ) -> list[Path]:  # fmt: skip
     """Make every plot that a result allows, as PNG and PDF.
 
@@ -337,15 +513,17 @@ def plot(
         label: text after the experiment's name.
         com: centre-of-mass energy, TeV.
         lumi: integrated luminosity, 1/pb.
+        min_fraction: share of the planned events that RESULT must hold, see `results.read`.
 
     Raises:
         InputError: no complete result.
     """
     from trila.analysis.plots import plot_histograms  # matplotlib takes long to import
 
-    content = results.read(result)
+    content = results.read(result, min_fraction=min_fraction)
     is_data = any(dataset["is_data"] for dataset in content.manifest["datasets"].values())
     return plot_histograms(
         content.histograms, Path(outdir), style=style, label=label, is_data=is_data, com=com, lumi=lumi,
         reference=content.manifest["reference"] or "offline", cutflow=content.cutflow,
+        made=record("plot", {"result": str(result), "style": style, "label": label}),
     )  # fmt: skip

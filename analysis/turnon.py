@@ -18,6 +18,7 @@ from trila.analysis import results
 from trila.analysis.plots_efficiency import TurnOnKind, turn_on_groups
 from trila.analysis.plots_style import Label, Style, save_figure
 from trila.analysis.plots_turnon import fitted_turn_on_figure
+from trila.analysis.provenance import record
 from trila.corrections.plateau import plateau
 from trila.corrections.turnon import NotFitted, TurnOn, fit_turn_on, point
 from trila.processors.errors import InputError, unknown_name
@@ -53,7 +54,7 @@ def turnon(
     result: str | Path, outdir: str | Path | None = None, *, triggers: Collection[str] = (),
     style: Style = "cms", label: str = "Private work",
     com: float | None = None, lumi: float | None = None,
-    progress: Callable[[str, int], Callable[[int], None]] | None = None,
+    progress: Callable[[str, int], Callable[[int], None]] | None = None, min_fraction: float = 1.0,
 ) -> TurnOnOutcome:  # fmt: skip
     """Fit every turn-on of a RESULT, and write `turnon.json` and the figures.
 
@@ -68,11 +69,12 @@ def turnon(
         com: centre-of-mass energy, TeV.
         lumi: integrated luminosity, 1/pb.
         progress: called with a stage's name and its total; gives a function to call with each advance.
+        min_fraction: share of the planned events that RESULT must hold, see `results.read`.
 
     Raises:
         InputError: no complete result, none with efficiencies, or a folder that cannot be written.
     """
-    content = results.read(result)
+    content = results.read(result, min_fraction=min_fraction)
     groups = turn_on_groups(content.histograms)
     if not groups:
         raise InputError(
@@ -92,6 +94,7 @@ def turnon(
     is_data = any(dataset["is_data"] for dataset in content.manifest["datasets"].values())
     banner = Label(style, label, is_data, com, lumi)
     reference = _reference(content.manifest)
+    made = record("turnon", {"result": str(result), "triggers": sorted(triggers)})
     advance = progress("fitting turn-ons", sum(map(len, groups.values()))) if progress else None
     entries, figures = [], []
     try:
@@ -106,7 +109,7 @@ def turnon(
                         histogram, fit, points, banner, trigger=trigger, kind=kind, reference=reference
                     )
                     name = f"turnon_{trigger}" + ("" if kind == "leading" else f"_{kind}")
-                    figures += save_figure(figure, folder / name, style)
+                    figures += save_figure(figure, folder / name, style, made)
                 if advance is not None:
                     advance(1)
         path = folder / "turnon.json"
@@ -117,6 +120,7 @@ def turnon(
             "manifest_sha256": hashlib.sha256((content.path / "manifest.json").read_bytes()).hexdigest(),
             "reference": reference,
             "turn_ons": entries,
+            "provenance": made.as_json(),
         }
         results.write_json(path, document)
     except OSError as error:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from trila import __version__
 from trila.analysis import results
 from trila.analysis.config import RunConfig
+from trila.processors.recipes import file_digest
 
 __all__ = ["make", "response", "sample"]
 
@@ -81,16 +82,17 @@ def make(path: Path, pairs: int, seed: int) -> None:
         "trila": __version__,
         "configuration": json.loads(RunConfig.model_validate(settings).model_dump_json()),
         "reference": "offline",
-        "datasets": {"toy": {"is_data": False, "cross_section": None, "scale": 1.0}},
+        "datasets": {"toy": {"is_data": False, "cross_section": None, "scale": 1.0, "fraction": 1.0}},
         "inputs": [{"dataset": "toy", "era": "toy"}],
     }
-    with results.building(path) as folder:
-        parts = []
-        (folder / "pairs" / "toy").mkdir(parents=True)
+    with results.working(path) as folder:
+        parts: dict[str, str] = {}
+        (path / "pairs" / "toy").mkdir(parents=True)
         while pairs > 0:
             table = _table(seed, len(parts))[:pairs]
-            parts.append(folder / "pairs" / "toy" / f"{len(parts):03d}.parquet")
-            pyarrow.parquet.write_table(table, parts[-1], compression="lz4")
+            name = f"toy/{len(parts):03d}.parquet"
+            pyarrow.parquet.write_table(table, path / "pairs" / name, compression="lz4")
+            parts[name] = file_digest(path / "pairs" / name)
             pairs -= table.num_rows
         results.write(results.Result(path, {}, {}, manifest), folder, blocks=None, parts=parts)
 

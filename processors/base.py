@@ -1,10 +1,12 @@
 """What all processors have in common: they say which columns they need, and return histograms and a cutflow."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypedDict
 
 import hist
 import pyarrow as pa
 from coffea.processor import ProcessorABC
+from hist.chunked import ChunkedHist
 
 from trila.processors.cutflow import Cutflow
 from trila.processors.errors import MissingColumn
@@ -19,7 +21,7 @@ class Output(TypedDict, total=False):
     disk by the runner and not kept.
     """
 
-    histograms: dict[str, hist.Hist[Any]]
+    histograms: Mapping[str, hist.Hist[Any] | ChunkedHist]
     cutflow: Cutflow
     pairs: pa.Table
 

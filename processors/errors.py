@@ -24,12 +24,14 @@ class BadFile(InputError):
     Attributes:
         file: path or URL as the user gave it.
         reason: what is wrong with it.
+        transient: whether it may be readable at another time: the network, or the file system, failed.
     """
 
-    def __init__(self, file: str, reason: str) -> None:
-        super().__init__(file, reason)
+    def __init__(self, file: str, reason: str, transient: bool = False) -> None:
+        super().__init__(file, reason, transient)
         self.file = file
         self.reason = reason
+        self.transient = transient
 
     def __str__(self) -> str:
         return f"{self.file}: {self.reason}"

@@ -4,12 +4,13 @@ Certified luminosity blocks, events without trigger-level products, unphysical p
 triggers; generator and pile-up weights.
 """
 
+import math
 from itertools import pairwise
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from trila.corrections import jets as jet_corrections
 from trila.corrections.lumi import LumiMask, certified, check_mask
@@ -45,12 +46,28 @@ EVENT_CUTS = (
 class Config(BaseModel):
     """Configuration: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    @model_validator(mode="after")
+    def _numbers(self) -> Self:
+        """NaN compares with nothing: a cut on it would take or leave all, without a word."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, float) and math.isnan(number) for number in numbers):
+                raise ValueError(f"{name} is no number; give one, or leave it out")
+        return self
+
+
+#: Of one axis; histograms have an entry for every bin of all their axes.
+_MOST_EDGES = 10_001
 
 
 def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
     if len(values) < 2 or not all(low < high for low, high in pairwise(values)):
         raise ValueError("expected at least two numbers in ascending order")
+    if not all(map(math.isfinite, values)) or len(values) > _MOST_EDGES:
+        raise ValueError(f"expected at most {_MOST_EDGES} edges, all of them finite")
     return values
 
 

@@ -177,7 +177,7 @@ def test_the_command_is_installed(how: list[str]) -> None:
     ("arguments", "says"),
     [
         (["run", "dijet", "a.root"], "Missing option .*--output"),
-        (["run", "dijet", "-o", "x"], "(?i)Missing argument 'files"),
+        (["run", "dijet", "-o", "x"], "give PROCESSOR.* and FILES, or --update or --retract"),
         (["run", "dijet", "a.root", "-o", "x", "--executor", "slurm"], "'local', 'processes', 'dask'"),
         (["run", "dijet", "a.root", "-o", "x", "--chunk-size", "0"], "--chunk-size.* 1"),
         (["run", "dijet", "a.root", "-o", "x", "--max-events", "-1"], "--max-events.* 1"),
@@ -314,7 +314,7 @@ def test_manifest(sample: Path) -> None:
     write("other.root", events(50, 1, weights=(1.0,)))
     ran("dijet", "other.root", "empty.root", "--max-events", 40)
     manifest = read("manifest.json")
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
     assert manifest["trila"] == __version__
     assert manifest["complete"] is True
     assert manifest["format"] == ["cms-scouting"]
@@ -327,7 +327,15 @@ def test_manifest(sample: Path) -> None:
     assert set(manifest["columns"]) == kinematics | {"nScoutingPFJet", "genWeight"}
     assert {"rho", "hlt_jets.neutral_hadron_fraction"} <= set(manifest["columns_missing"])
     assert manifest["datasets"] == {
-        "data": {"is_data": False, "cross_section": None, "scale": 1.0, "events": 40}
+        "data": {
+            "is_data": False,
+            "cross_section": None,
+            "scale": 1.0,
+            "events": 40,
+            "planned": 40,
+            "fraction": 1.0,
+            "unknown_files": 0,
+        }
     }
     for entry, size, status in zip(manifest["inputs"], (50, 0), ("done", "empty"), strict=True):
         path = Path(entry["file"])
@@ -399,14 +407,16 @@ def test_a_second_run_replaces_the_first(sample: Path) -> None:
     """Pairs of files that are no longer in the input do not stay."""
     ran("response", sample, "--max-events", 4000, "--chunk-size", 1000)
     before = {file.name for file in Path("result/pairs").rglob("*.parquet")}
-    assert len(before) == 4
+    assert len(before) == 1
     ran("response", sample, "--max-events", 2000, "--chunk-size", 2000)
     after = {file.name for file in Path("result/pairs").rglob("*.parquet")}
     assert len(after) == 1
+    assert after != before
     ran("response", sample, "--max-events", 2000, "--no-pairs")
     assert sorted(path.name for path in Path("result").iterdir()) == [
         "cutflow.json",
         "histograms.zip",
+        "ledger.sqlite",
         "manifest.json",
     ]
     assert sorted(path.name for path in Path().iterdir()) == ["result"]
@@ -945,7 +955,7 @@ def test_plot(sample: Path) -> None:
     [
         ("nothing", "result is no result: it has no manifest.json; `trila run ... -o result` makes one"),
         ("no histograms", "result is not complete: it has no histograms.zip; run it again"),
-        ("broken", "result cannot be read (BadZipFile: "),
+        ("broken", "result/histograms.zip cannot be read (BadZipFile: "),
     ],
 )
 def test_plot_refuses(make: str, says: str) -> None:

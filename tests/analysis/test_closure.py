@@ -59,7 +59,10 @@ def write_result(folder: Path, *, pileup: str = "rho") -> Path:
     columns["eta_hlt"] = columns["eta_tag"] = columns["eta"]
     (folder / "pairs" / "toy").mkdir(parents=True)
     pq.write_table(pa.table(columns), folder / "pairs" / "toy" / "0.parquet")
-    manifest = {"datasets": {"toy": {"is_data": False, "scale": 1.0}}}
+    manifest = {
+        "format_version": results.FORMAT_VERSION, "inputs": [], "pairs": {"toy/0.parquet": ""},
+        "datasets": {"toy": {"is_data": False, "scale": 1.0, "fraction": 1.0}},
+    }  # fmt: skip
     results.write_json(folder / "manifest.json", manifest)
     results.write_json(folder / "cutflow.json", {})
     with zipfile.ZipFile(folder / "histograms.zip", "w"):

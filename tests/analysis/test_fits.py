@@ -314,7 +314,7 @@ def test_limits_are_those_of_the_likelihood(plain: list[dict[str, Any]], counts:
     assert [entry["mass"] for entry in plain] == MASSES.tolist()
     for entry in plain:
         assert entry.keys() == {
-            "mass", "observed", "expected", "best_fit", "sigma", "unit", "level", "certificate",
+            "mass", "observed", "expected", "best_fit", "sigma", "unit", "level", "certificate", "provenance",
         }  # fmt: skip
         assert (entry["unit"], entry["level"]) == ("events", 0.95)
         agrees(entry, Likelihood(entry["mass"], np.ones(25, dtype=bool)).limits(counts, 0.95))
@@ -326,6 +326,7 @@ def test_certificates(plain: list[dict[str, Any]], given: FitInput, tmp_path: Pa
         assert certificate.keys() == {"passed", "reasons", "distance", "minuit", "form", "inputs"}
         assert (certificate["passed"], certificate["reasons"], certificate["form"]) == (True, [], "linear")
         assert certificate["distance"] < 1e-6
+        assert certificate["inputs"] == entry["provenance"]["digest"]
         assert abs(certificate["minuit"]) < 1e-3
     for check, again in {"sample": [True, False, False], "none": [False] * 3}.items():
         found = limits(given, tmp_path / "limits.json", check=check).content
@@ -478,7 +479,13 @@ def test_limits_with_the_function_profiled(plain: list[dict[str, Any]], csv: Pat
     trila("limit", csv, *SEARCH, "--function", "envelope:dijet", "-o", path)
     for entry, other in zip(read(path), plain, strict=True):
         assert entry["functions"] == {"background": "dijet3", "best_fit": "dijet3", "limit": "dijet3"}
-        assert entry["certificate"]["form"] == "envelope"
+        certificate = entry["certificate"]
+        assert certificate.keys() == other["certificate"].keys()
+        assert (certificate["passed"], certificate["reasons"], certificate["form"]) == (True, [], "envelope")
+        assert certificate["distance"] < 1e-6
+        # the first mass alone is in the sample
+        assert (certificate["minuit"] is None) == (entry["mass"] > MASSES[0])
+        assert abs(certificate["minuit"] or 0.0) < 1e-3
         np.testing.assert_allclose(entry["observed"], other["observed"], rtol=2e-3)
         np.testing.assert_allclose(entry["expected"], other["expected"], rtol=2e-3)
 

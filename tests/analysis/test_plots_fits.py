@@ -13,6 +13,7 @@ import pytest
 from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import StepPatch
 from scipy.optimize import brentq
 from scipy.stats import norm, poisson
 
@@ -25,6 +26,7 @@ from trila.analysis.plots_overlays import crossings
 from trila.analysis.plots_products import draw, product_figures
 from trila.analysis.plots_style import Label
 from trila.analysis.product_files import product_of, read_product
+from trila.analysis.provenance import Provenance
 from trila.fits.couplings import Scaling
 from trila.fits.errors import FitError
 from trila.processors.errors import InputError
@@ -274,6 +276,19 @@ def test_blinded_data_is_nowhere_in_the_figure(figures: dict[str, Figure]) -> No
     assert not content.used[4]
 
 
+@pytest.mark.slow
+def test_a_function_may_be_negative_where_it_was_not_fitted() -> None:
+    """As a polynomial beyond its range: no pulls there, and the others as ever."""
+    used = [True] * 9 + [False] * 2
+    figure = made(fit_content(prediction=[*PREDICTION[:9], -3.0, -40.0], used=used))[""]
+    figure.draw_without_rendering()
+    pulls = next(patch for patch in figure.axes[1].patches if isinstance(patch, StepPatch)).get_data().values
+    np.testing.assert_allclose(pulls[:9], ((COUNTS - PREDICTION) / np.sqrt(PREDICTION))[:9])
+    assert np.isnan(pulls[9:]).all()
+    lowest = (PREDICTION / np.diff(EDGES))[:9].min()
+    assert 0.1 * lowest < figure.axes[0].get_ylim()[0] < lowest
+
+
 def test_sums_of_weights_are_scaled_poisson_variables() -> None:
     content = binned(
         Fit.model_validate(fit_content(data=(3 * COUNTS).tolist(), variances=(9 * COUNTS).tolist()))
@@ -501,6 +516,14 @@ def test_bumps_and_f_tests_show_their_numbers(others: dict[str, Figure]) -> None
 
 
 @pytest.mark.slow
+def test_a_family_of_one_function_has_nothing_to_compare() -> None:
+    figure = made(F_TEST | {"tests": [], "chosen": "powerlaw"})[""]
+    assert "Chosen: powerlaw" in all_texts(figure)
+    for text in ("Larger function needed", "Not needed"):
+        assert len(line_of(figure, text).get_xdata()) == 0
+
+
+@pytest.mark.slow
 def test_ranking_and_correlations(others: dict[str, Figure]) -> None:
     left, right = others["diagnosis_ranking"].axes
     assert [text.get_text() for text in left.get_yticklabels()] == ["scale", "p0"]  # the largest impact first
@@ -559,7 +582,7 @@ def test_tests_of_bias_show_their_numbers(others: dict[str, Figure]) -> None:
         (fit_content(values=[10**400, 1.0]), "values.0: Input should be a"),
         (significance_content() | {"global": 3}, "global: Input should be a valid tuple"),
         (DIAGNOSIS | {"correlations": {"names": ["a"], "matrix": []}}, "matrix is not 1 by 1, as its names ask for"),
-        (F_TEST | {"tests": []}, "tests: Tuple should have at least 1 item"),
+        (fit_content(prediction=[-1.5, *PREDICTION[1:]]), r"prediction is -1\.5 in a bin that was used; expected at least 0 there"),
     ],
 )  # fmt: skip
 def test_what_is_no_product_is_refused_in_one_line(content: Any, message: str) -> None:
@@ -589,8 +612,9 @@ def test_a_file_becomes_figures_of_its_name(
         asked.append((type(product), label, options["log_x"]))
         return {"": figures["limits"], "_coupling": figures["limits_coupling"]}
 
-    def saved(_figure: Figure, stem: Path, style: str) -> list[Path]:
+    def saved(_figure: Figure, stem: Path, style: str, made: Provenance) -> list[Path]:
         assert stem.parent.is_dir()
+        assert [item.path for item in made.inputs] == [str(path)]
         return [stem.with_name(f"{stem.name}.{style}")]
 
     monkeypatch.setattr(plots_products, "product_figures", ready)
