@@ -39,6 +39,8 @@ benchmark: $(INSTALLED)
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/limits.py
+	$(BIN)/python benchmarks/accounting.py
+	$(BIN)/python benchmarks/incremental.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-minimums build dist demo

@@ -234,7 +234,15 @@ class DaskPool:
         found = self._returned.take(patience if timeout is None else min(timeout, patience))
         if not found and self._returned.under_way and self._client.status not in ("running", "connecting"):
             raise self._lost()
-        return [self._outcome(task, future) for task, future in found]
+        whole = [future for _, future in found if future.status == "finished"]
+        try:  # one message for all of them
+            values = dict(zip((future.key for future in whole), self._client.gather(whole), strict=True))
+        except Exception:  # noqa: BLE001  (which of them it was comes out when they are asked for one by one)
+            values = {}
+        return [
+            Finished(task, values[future.key], None) if future.key in values else self._outcome(task, future)
+            for task, future in found
+        ]
 
     def _outcome(self, task: Any, future: Any) -> Finished:
         from distributed import KilledWorker
