@@ -155,7 +155,7 @@ def _result(folder: Path, manifest: Mapping[str, Any]) -> Description:
         used = [{"path": path} for path in named_in(configuration)]
     content = {
         "trila": manifest["trila"],
-        "command": shlex.join(map(str, command)) if isinstance(command, list) else "",
+        "command": shlex.join(map(str, command)) if isinstance(command, list) and command else "run",
         "options": _changed(configuration) if isinstance(configuration, dict) else {},
         "code": manifest.get("code", ""),
         "packages": manifest.get("packages", {}),
@@ -171,7 +171,7 @@ def _changed(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """What differs from the defaults, as `section.key`; what is long, by its digest."""
     from trila.analysis.config import RunConfig  # imports the processors, which takes long
 
-    defaults = RunConfig().model_dump(mode="json")
+    defaults = json.loads(RunConfig().model_dump_json())
     found: dict[str, Any] = {}
     for section, content in configuration.items():
         known = defaults.get(section)

@@ -254,12 +254,13 @@ class Ledger:
 
     def replace_plan(self, files: Sequence[FileRow], units: Iterable[UnitRow]) -> None:
         """What is to be done from now on."""
+        keys: dict[tuple[int, tuple[str, ...]], str] = {}  # of layouts, which most files share
         with self._writing():
             self._db.execute("DELETE FROM files")
             self._db.execute("DELETE FROM units")
             self._db.executemany(
                 f"INSERT INTO files VALUES ({', '.join('?' * 16)})",
-                ((number, *self._file_values(row)) for number, row in enumerate(files)),
+                ((number, *self._file_values(row, keys)) for number, row in enumerate(files)),
             )
             self._db.executemany(
                 "INSERT INTO units VALUES (?, ?, ?, ?, ?, 0, NULL)",
@@ -267,10 +268,11 @@ class Ledger:
             )
         self.commit()
 
-    def _file_values(self, row: FileRow) -> tuple[Any, ...]:
+    def _file_values(self, row: FileRow, keys: dict[tuple[int, tuple[str, ...]], str]) -> tuple[Any, ...]:
         info, layout, content = row.info, None, None
         if info is not None:
-            layout = self._layout_key(info)
+            same = id(info.layout), info.branches
+            layout = keys[same] if same in keys else keys.setdefault(same, self._layout_key(info))
             content = json.dumps({**info._asdict(), "layout": None, "branches": None})
         return (
             row.dataset, row.file, json.dumps(row.replicas), row.request, row.modified, info.size if info else None, layout, content,
@@ -423,7 +425,7 @@ class Ledger:
                     "same command again"
                 ) from error
             raise InputError(
-                f"{self.path} cannot be used ({error}); free the disk, or give another folder"
+                f"{self.path} cannot be used ({error}); wait for others that use it, or give another folder"
             ) from error
 
     # ---- reading

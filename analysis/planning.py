@@ -65,6 +65,7 @@ class Plan(NamedTuple):
         layouts: that units refer to.
         metadata: dataset to what processors find in `events.metadata`.
         missing: optional columns that processors could have used.
+        notes: what the user should know.
     """
 
     files: list[FileRow]
@@ -73,6 +74,7 @@ class Plan(NamedTuple):
     layouts: tuple[Layout, ...]
     metadata: dict[str, dict[str, Any]]
     missing: list[str]
+    notes: tuple[str, ...] = ()
 
     def rows(self, names: Sequence[str]) -> Iterator[UnitRow]:
         """All units, those that are done as well; `names` are those of the processors."""
@@ -171,7 +173,8 @@ def plan(
     metadata = {name: _metadata(dataset, infos[name]) for name, dataset in datasets.items()}
     files = _rows(datasets, infos, looked, bad, asked)
     units, done = _units(files, infos, metadata, asked, layouts, ledger.leaves())
-    return Plan(files, units, done, tuple(layouts.restricted), metadata, sorted(missing))
+    notes = tuple(f"{file} is listed twice; it is counted once" for file in dict.fromkeys(twice))
+    return Plan(files, units, done, tuple(layouts.restricted), metadata, sorted(missing), notes)
 
 
 class _Usable(NamedTuple):

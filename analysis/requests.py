@@ -204,7 +204,7 @@ def _holder(fileset: dict[str, Dataset], item: str) -> tuple[str, str]:
             if _absolute(file) == _absolute(item):
                 return name, file
     close = nearest(item, [file for dataset in fileset.values() for file in dataset.files])
-    hint = f"did you mean {close[0]}?" if close else "`trila status` lists them"
+    hint = f"did you mean {close[0]}?" if close else "manifest.json lists them"
     raise InputError(f"--retract {item}: no such file in the result; {hint}")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,8 @@ from trila.processors.errors import InputError, unknown_name
 from trila.processors.recipes import digest, file_digest
 
 __all__ = [
-    "FORMAT_VERSION", "Result", "clear", "digest", "histogram", "package_versions", "read", "working", "write", "write_json",
+    "FORMAT_VERSION", "Result", "clear", "digest", "histogram", "package_versions", "read", "read_json", "read_manifest", "working",
+    "write", "write_json",
 ]  # fmt: skip
 
 FORMAT_VERSION = 2
@@ -168,7 +170,7 @@ def _is_result(path: Path) -> bool:
     if (path / ledger.NAME).is_file():
         return True
     try:
-        manifest = _read_json(path / "manifest.json")
+        manifest = read_json(path / "manifest.json")
     except InputError:
         return False
     return isinstance(manifest, dict) and {"trila", "format_version"} <= manifest.keys()
@@ -177,20 +179,35 @@ def _is_result(path: Path) -> bool:
 class _Archive(zipfile.ZipFile):
     """A zip file whose members are compressed by ISA-L: smaller than by zlib at its fastest, in a third of the time."""
 
-    def writestr(
-        self, zinfo_or_arcname: str | zipfile.ZipInfo, data: Any, compress_type: int | None = None, compresslevel: int | None = None
-    ) -> None:  # fmt: skip
-        # without the time: the same content makes the same file
-        member = zipfile.ZipInfo(zinfo_or_arcname) if isinstance(zinfo_or_arcname, str) else zinfo_or_arcname
-        super().writestr(
-            member, data, self.compression if compress_type is None else compress_type, compresslevel
-        )
-
     def open(self, *args: Any, **options: Any) -> Any:
         handle = super().open(*args, **options)
         if handle.writable():  # zipfile offers zlib alone; were this attribute to go, zlib would do
             handle._compressor = isal_zlib.compressobj(1, wbits=-isal_zlib.MAX_WBITS)  # type: ignore[attr-defined]
         return handle
+
+
+class _Members:
+    """Members of an archive in memory, to be written in the order of their names: uhi takes them from a set.
+
+    So the same content makes the same file, and has one digest.
+    """
+
+    def __init__(self) -> None:
+        self._content: dict[str, Any] = {}
+
+    @contextmanager
+    def open(self, name: str, _mode: str) -> Iterator[BytesIO]:
+        stream = BytesIO()
+        yield stream
+        self._content[name] = stream.getbuffer()
+
+    def writestr(self, name: str, text: str) -> None:
+        self._content[name] = text.encode()
+
+    def write(self, archive: zipfile.ZipFile) -> None:
+        for name, content in sorted(self._content.items()):
+            with archive.open(name, "w") as stream:
+                stream.write(content)
 
 
 def write(
@@ -213,7 +230,9 @@ def write(
             write_json(folder / "luminosity_blocks.json", ranges(blocks))
         with _Archive(folder / "histograms.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for name in sorted(result.histograms):
-                uhi.io.zip.write(archive, name, result.histograms[name])
+                members = _Members()
+                uhi.io.zip.write(members, name, result.histograms[name])  # type: ignore[arg-type]
+                members.write(archive)
         products = {entry.name: file_digest(entry) for entry in sorted(folder.iterdir())}
         result = result._replace(manifest={**result.manifest, "products": products, "pairs": dict(parts)})
         write_json(folder / "manifest.json", result.manifest)
@@ -249,22 +268,44 @@ def read(path: str | Path, *, min_fraction: float = 1.0) -> Result:
         InputError: there is none, or it is not complete or damaged, or too little of the data is in it.
     """
     folder = Path(path)
+    manifest, cutflow = read_manifest(folder), read_json(folder / "cutflow.json")
+    try:
+        _check_fraction(path, manifest, min_fraction)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the manifest of {path} is damaged ({error!r:.100}); run it again") from error
+    if not isinstance(cutflow, dict):
+        raise InputError(
+            f"{folder / 'cutflow.json'} is a {type(cutflow).__name__}, expected cutflows by dataset; run it again"
+        )
+    return Result(folder, _read_histograms(folder / "histograms.zip"), cutflow, manifest)
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """The manifest of a RESULT.
+
+    Raises:
+        InputError: there is none, or it is of another version, or the RESULT is not complete.
+    """
+    folder = Path(path)
     if not (folder / "manifest.json").is_file():
         raise InputError(f"{path} is no result: it has no manifest.json; `trila run ... -o {path}` makes one")
     if not (folder / "histograms.zip").is_file():
         raise InputError(f"{path} is not complete: it has no histograms.zip; run it again")
-    manifest, cutflow = (_read_json(folder / name) for name in ("manifest.json", "cutflow.json"))
+    manifest = read_json(folder / "manifest.json")
     if not isinstance(manifest, dict) or manifest.get("format_version") != FORMAT_VERSION:
         found = manifest.get("format_version") if isinstance(manifest, dict) else None
         raise InputError(f"{path} is of format version {found}, expected {FORMAT_VERSION}; run it again")
-    try:
-        _check_fraction(path, manifest, min_fraction)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"the manifest of {path} is damaged ({error!r:.100}); run it again") from error
-    return Result(folder, _read_histograms(folder / "histograms.zip"), cutflow, manifest)
+    return manifest
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of a RESULT.
+
+    Raises:
+        InputError: it cannot be read, is too large or is no JSON.
+    """
     try:
         return json.loads(read_bytes(path, "file", _LARGEST_JSON))
     except (ValueError, RecursionError) as error:
@@ -303,10 +344,11 @@ def _check_fraction(path: str | Path, manifest: dict[str, Any], least: float) ->
                 for item in manifest["inputs"]
                 if item["dataset"] == name and item["status"] == "skipped"
             ]
+            files = "file" if len(skipped) == 1 else "files"
             raise InputError(
-                f"{path} holds {100 * fraction:.4g}% of the planned events of dataset '{name}', expected at least "
-                f"{100 * least:.4g}%: {lost} are lost in {len(skipped)} skipped files ({', '.join(skipped[:3])}"
-                f"{', ...' if len(skipped) > 3 else ''}); run it again, or lower --min-fraction"
+                f"{path} holds {dataset['events']} of the {dataset['planned']} planned events of dataset '{name}' "
+                f"({100 * fraction:.4g}%), expected at least {100 * least:.4g}%: {lost} are lost in {len(skipped)} skipped "
+                f"{files} ({', '.join(skipped[:3])}{', ...' if len(skipped) > 3 else ''}); run it again, or lower --min-fraction"
             )
 
 

@@ -310,7 +310,7 @@ def _fulfil(
                 request.fileset, asked, ledger, pool, skip_bad_files=how.skip_bad_files,
                 progress=progress("checking files", sum(len(d.files) for d in request.fileset.values())),
             )  # fmt: skip
-            _check_mixture(request.fileset, planned)
+            _check_mixture(request, planned)
             if how.check_duplicates:
                 duplicates.check(planned, ledger, pool, folder, progress)
             requests.remember(ledger, request)
@@ -418,7 +418,7 @@ def _write(
         }
         for name, partials in accounts.partials.items()
     }
-    manifest = manifests.manifest(request, planned, accounts, scales, command, notes)
+    manifest = manifests.manifest(request, planned, accounts, scales, command, [*notes, *planned.notes])
     complete = Result(path, total(accounts.partials, scales), cutflow, manifest)
     parts = {
         leaf.pairs[0]: leaf.pairs[1] for leaves in accounts.leaves.values() for leaf in leaves if leaf.pairs
@@ -445,17 +445,23 @@ def _blocks(accounts: Accounts, planned: Plan, retracted: LumiMask) -> NDArray[n
     return blocks
 
 
-def _check_mixture(fileset: Mapping[str, Dataset], planned: Plan) -> None:
-    """Datasets that cannot be added up.
+def _check_mixture(request: Request, planned: Plan) -> None:
+    """Datasets that cannot be added up, or luminosity blocks of simulation.
 
     Raises:
-        InputError: data together with simulation, or several simulated samples of unknown cross section.
+        InputError: data together with simulation, several simulated samples of unknown cross section, or blocks to retract
+            without data.
     """
+    fileset = request.fileset
     read = {row.dataset for row in planned.files if row.status != "skipped"}
     data = {name: bool(metadata["is_data"]) for name, metadata in planned.metadata.items() if name in read}
     for name in [n for n, is_data in data.items() if is_data and fileset[n].cross_section is not None]:
         raise InputError(
             f"'{name}' is data and has a cross_section; counted events are not scaled: leave it out"
+        )
+    if request.retracted_blocks and not any(data.values()):
+        raise InputError(
+            f"run {next(iter(request.retracted_blocks))} cannot be retracted: the input is simulation; retract files"
         )
     if len(set(data.values())) > 1:
         example = next(n for n, d in data.items() if d), next(n for n, d in data.items() if not d)

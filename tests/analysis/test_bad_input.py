@@ -568,7 +568,9 @@ def test_a_file_given_twice_is_counted_once_or_refused(way: str) -> None:
     expected = "is listed twice" if way == "same path" else "is the same file as good_a.root (uuid "
     assert f"{other[way]}: {expected}" in message
     assert "list it once" in message
-    trila("run", "dijet", "good_a.root", other[way], "-o", "result", "--skip-bad-files")
+    done = trila("run", "dijet", "good_a.root", other[way], "-o", "result", "--skip-bad-files")
+    if way == "same path":
+        assert "note: good_a.root is listed twice; it is counted once" in done.stderr
     trila("run", "dijet", "good_a.root", "-o", "alone")
     identical("result", "alone")
 

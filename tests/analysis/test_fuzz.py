@@ -563,13 +563,13 @@ def test_spoiled_documents(name: str, seeds: Path, numbered: Callable[[str], Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_many_spoiled_bytes(name: str, seeds: Path, numbered: Callable[[str], Path]) -> None:
-    spoil_bytes(name, seeds, numbered, 300)
+    spoil_bytes(name, seeds, numbered, 60)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*DOCUMENTS, "h.json"])
 def test_many_spoiled_documents(name: str, seeds: Path, numbered: Callable[[str], Path]) -> None:
-    spoil_document(name, numbered, 300)
+    spoil_document(name, numbered, 60)
 
 
 # ---- made to do harm
