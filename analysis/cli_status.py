@@ -1,6 +1,7 @@
 """The commands around the ledger of a RESULT: `trila status`, `verify`."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,9 @@ __all__ = ["status", "verify"]
 Result = Annotated[
     Path, typer.Argument(metavar="RESULT", help="Folder of `trila run`, also while it goes on.")
 ]
+#: Lines or ranges of blocks that are shown of each list.
 _SHOWN = 20
+_TO_DO = {"planned": "to do"}
 
 
 def status(
@@ -63,7 +66,7 @@ def status(
             return
         _print(found)
         if account is not None:
-            _print_luminosity(account.as_json())
+            _print_luminosity(account)
             if output is not None:
                 from trila.analysis.plots_luminosity import plot_luminosity
 
@@ -75,26 +78,21 @@ def _print(found: Any) -> None:
     if last is not None:
         ended = f", ended {last.end}" if last.end else ""
         out.print(escaped(f"{found.path}: {last.outcome} (begun {last.begin}{ended}, {last.where})"))
-    complete = "complete" if found.complete else "not complete: the same command goes on"
-    out.print(f"products: {complete}; ledger {found.size / 1e6:.1f} MB, {len(found.runs)} runs")
+    going_on = last is not None and last.outcome == "running"
+    remedy = "a run is going on" if going_on else "the same command goes on"
+    complete = "complete" if found.complete else f"not complete: {remedy}"
+    out.print(f"products: {complete}; ledger {found.size / 1e6:.1f} MB, {_number(len(found.runs), 'run')}")
     table = Table("dataset", "files done", "empty", "to do", "skipped", "events", "planned", "fraction")
     for name, share in found.fractions.items():
         files = found.counts(name)
         counts = [str(files.get(status, 0)) for status in ("done", "empty", "planned", "skipped")]
-        waiting = sum(
-            row.last - row.first for row in found.files if row.dataset == name and row.status == "planned"
-        )
-        table.add_row(
-            escaped(name),
-            *counts,
-            str(share.done),
-            str(share.planned + waiting),
-            f"{100 * share.fraction:.4g}%",
-        )
+        fraction = f"{100 * share.fraction:.4g}%"
+        table.add_row(escaped(name), *counts, str(share.done), str(share.planned), fraction)
     out.print(table)
-    out.print("units: " + (", ".join(f"{count} {status}" for status, count in found.units.items()) or "none"))
+    units = ", ".join(f"{count} {_TO_DO.get(status, status)}" for status, count in found.units.items())
+    out.print(f"units: {units or 'none'}")
     if found.retracted:
-        out.print(escaped(f"retracted: {', '.join(found.retracted[:_SHOWN])}"))
+        out.print(escaped(f"retracted: {_shortened(found.retracted)}"))
     skipped = [row for row in found.files if row.status == "skipped"]
     for row in skipped[:_SHOWN]:
         out.print(f"[bold yellow]skipped[/] {escaped(row.file)}: {escaped(row.reason)}")
@@ -106,8 +104,52 @@ def _print(found: Any) -> None:
         out.print(escaped(f"failed try {time} ({kind}): {file}{at}{span}: {reason}"))
 
 
-def _print_luminosity(account: dict[str, Any]) -> None:
-    out.print_json(json.dumps(account))
+def _print_luminosity(account: Any) -> None:
+    planned, seen = account.planned, account.seen
+    share = "" if account.fraction is None else f", {100 * account.fraction:.4g}%"
+    out.print(
+        f"luminosity: {seen.recorded:.6g} of {planned.recorded:.6g} /pb recorded were seen{share} "
+        f"({seen.blocks} of {_number(planned.blocks, 'block')}, {_number(len(account.runs.run), 'run')}; delivered "
+        f"{seen.delivered:.6g} of {planned.delivered:.6g} /pb)"
+    )
+    for words, mask in (
+        ("not seen, but planned", account.not_seen),
+        ("in the mask, without a luminosity", account.mask_without_luminosity),
+        ("seen, without a luminosity", account.seen_without_luminosity),
+        ("seen outside of the mask, whose events a run with it drops", account.seen_outside_mask),
+    ):
+        _print_blocks(words, mask)
+    effective = dict(account.triggers)
+    if account.any_trigger is not None:
+        effective["any of them"] = account.any_trigger
+    width = max(map(len, effective), default=0)
+    if effective:
+        out.print("effective luminosity after prescales:")
+    for name, one in effective.items():
+        out.print(f"  {escaped(f'{name:{width}}')}  {one.seen:.6g} of {one.planned:.6g} /pb")
+        _print_blocks(f"  {name}: without a known prescale, counted as nothing", one.without_prescale)
+    for seed, names in account.shared_seeds.items():
+        text = (
+            f"  {', '.join(names)} share the prescaled seed {seed}: that of any of them is an approximation"
+        )
+        out.print(escaped(text))
+
+
+def _print_blocks(words: str, mask: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+    blocks = [(run, *pair) for run, pairs in mask.items() for pair in pairs]
+    if blocks:
+        number = sum(last - first + 1 for _, first, last in blocks)
+        texts = [f"{run}:{first}" + (f"-{last}" if last > first else "") for run, first, last in blocks]
+        out.print(escaped(f"{words}: {_number(number, 'block')} ({_shortened(texts)})"))
+
+
+def _shortened(texts: Sequence[str]) -> str:
+    more = f", ... and {len(texts) - _SHOWN} more; --json lists them" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def verify(result: Result, debug: Debug = False) -> None:
@@ -121,9 +163,13 @@ def verify(result: Result, debug: Debug = False) -> None:
         with progress_bars() as bars:
             checks = check(result, bars)
         for one in checks:
-            verdict = "[green]good[/]" if not one.faults else f"[bold red]{len(one.faults)} faults[/]"
+            verdict = (
+                "[green]good[/]" if not one.faults else f"[bold red]{_number(len(one.faults), 'fault')}[/]"
+            )
             out.print(f"{one.name}: {one.checked} checked, {verdict}")
             for fault in one.faults[:_SHOWN]:
                 err.print(f"  {escaped(fault)}")
+            if len(one.faults) > _SHOWN:
+                err.print(f"  ... and {len(one.faults) - _SHOWN} more")
     if any(one.faults for one in checks):
         raise typer.Exit(1)

@@ -6,6 +6,7 @@ of events, identities are spread over files on disk by a hash, and looked at fil
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,10 @@ _AT_A_TIME = 2_000_000
 #: Knuth's multiplicative hash, 2^64 over the golden ratio.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
+#: Events that a message names.
+_EXAMPLES = 3
+
+#: run << 32 | luminosity block, and event number, shape (n, 2).
 Identities = NDArray[np.uint64]
 
 
@@ -43,6 +48,29 @@ class _Piece(NamedTuple):
     @property
     def file(self) -> str:
         return self.row.file
+
+
+class _Example(NamedTuple):
+    """An event that is in the input twice; `one` and `other` are places of files in the plan."""
+
+    block: int
+    event: int
+    one: int
+    other: int
+
+
+class _Found(NamedTuple):
+    """Events of a piece.
+
+    Attributes:
+        once: each of them once.
+        again: how many more there are.
+        examples: some that are there again.
+    """
+
+    once: Identities
+    again: int
+    examples: Identities
 
 
 def check(
@@ -95,36 +123,60 @@ def _check(
     advance: Callable[[int], None],
 ) -> None:
     count = 1 + sum(piece.stop - piece.start for piece in pieces) // _AT_A_TIME
-    try:
-        for piece, found in _read(pieces, ledger, pool):
-            advance(piece.stop - piece.start)
-            place = (found[:, 0] * _GOLDEN ^ found[:, 1]) * _GOLDEN >> np.uint64(32)
-            place %= np.uint64(count)
-            order = np.argsort(place, kind="stable")
-            edges = np.searchsorted(place[order], np.arange(count + 1, dtype=np.uint64))
-            whole = np.column_stack([found, np.full(len(found), piece.number, np.uint64)])[order]
-            for bucket in np.flatnonzero(np.diff(edges)):
-                with (folder / f"events-{bucket}").open("ab") as stream:
-                    stream.write(whole[edges[bucket] : edges[bucket + 1]].tobytes())
-        total, examples = 0, []
-        for path in folder.glob("events-*"):
-            rows = np.fromfile(path, np.uint64).reshape(-1, 3)
+    total, examples = 0, list[_Example]()
+    for piece, found in _read(pieces, ledger, pool):
+        advance(piece.stop - piece.start)
+        total += found.again
+        examples += [
+            _Example(block, event, piece.number, piece.number) for block, event in found.examples.tolist()
+        ]
+        with _writable(folder):
+            _spread(found.once, piece.number, count, folder)
+    for bucket in range(count):
+        path = folder / f"events-{bucket}"
+        if path.exists():
+            with _writable(folder):
+                rows = np.fromfile(path, np.uint64).reshape(-1, 3)
+                path.unlink()
             rows = rows[np.lexsort(rows.T[::-1])]
-            again = np.flatnonzero((rows[1:, :2] == rows[:-1, :2]).all(axis=1))
+            again = _repeated(rows[:, :2])
             total += again.size
-            examples += [(rows[i], rows[i + 1]) for i in again[:3]]
-            path.unlink()
-    except OSError as error:
-        raise InputError(
-            f"identities of events cannot be written to {folder}: {error.strerror}; free some space"
-        ) from error
+            shown = again[:_EXAMPLES]
+            examples += map(_Example._make, np.column_stack([rows[shown], rows[shown + 1, 2]]).tolist())
     if total:
         raise InputError(
-            f"{total} events are in the input more than once, such as {_told(examples[:3], planned)}; leave one out"
+            f"{total} events are in the input more than once, such as {_told(sorted(examples)[:_EXAMPLES], planned)}; leave one out"
         )
 
 
-def _read(pieces: list[_Piece], ledger: Ledger, pool: Pool) -> Iterator[tuple[_Piece, Identities]]:
+def _spread(found: Identities, number: int, count: int, folder: Path) -> None:
+    """Append identities, with the number of their file, to files by their hash: the same identity goes to the same file."""
+    place = (found[:, 0] * _GOLDEN ^ found[:, 1]) * _GOLDEN >> np.uint64(32)
+    place %= np.uint64(count)
+    order = np.argsort(place, kind="stable")
+    edges = np.searchsorted(place[order], np.arange(count + 1, dtype=np.uint64))
+    whole = np.column_stack([found, np.full(len(found), number, np.uint64)])[order]
+    for bucket in np.flatnonzero(np.diff(edges)):
+        with (folder / f"events-{bucket}").open("ab") as stream:
+            stream.write(whole[edges[bucket] : edges[bucket + 1]].tobytes())
+
+
+def _repeated(ordered: Identities) -> NDArray[np.intp]:
+    """Rows that the next row repeats."""
+    return np.flatnonzero((ordered[1:] == ordered[:-1]).all(axis=1))
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"identities of events cannot be kept in {folder}: {error.strerror}; free some space"
+        ) from error
+
+
+def _read(pieces: list[_Piece], ledger: Ledger, pool: Pool) -> Iterator[tuple[_Piece, _Found]]:
     def tried(piece: _Piece, source: str, kind: str, reason: str) -> None:
         ledger.tried(piece.file, (piece.start, piece.stop), source, kind, reason)
 
@@ -134,27 +186,40 @@ def _read(pieces: list[_Piece], ledger: Ledger, pool: Pool) -> Iterator[tuple[_P
     for piece, outcome in outcomes:
         if isinstance(outcome, BadFile):
             raise outcome
-        yield piece, np.frombuffer(outcome, np.uint64).reshape(-1, 2)
+        yield piece, outcome
 
 
-def _identities(_context: None, attempt: Attempt) -> bytes:
-    """Luminosity blocks with their runs, and event numbers, of a piece, shape (n, 2)."""
+def _identities(_context: None, attempt: Attempt) -> _Found:
+    """The events of a piece.
+
+    Repetitions are taken out here: however often an identity comes, it takes the memory of one in the file on disk.
+    """
     piece: _Piece = attempt.item
     info = piece.row.info
     assert info is not None
     metadata: dict[str, Any] = {"dataset": piece.row.dataset}
     layout = info.layout.restricted(_COLUMNS)
-    events = readers.read(attempt.source, info.tree, info.uuid, layout, piece.start, piece.stop, metadata, [])
-    block = blocks(scalar(events, "run"), scalar(events, "luminosity_block"))
-    return np.column_stack([block, scalar(events, "event").astype(np.uint64)]).tobytes()
-
-
-def _told(examples: list[tuple[Identities, Identities]], planned: Plan) -> str:
-    told = []
-    for one, other in examples:
-        files = dict.fromkeys(planned.files[int(row[2])].file for row in (one, other))
-        where = " and ".join(files) if len(files) > 1 else f"{next(iter(files))}, twice"
-        told.append(
-            f"run {one[0] >> np.uint64(32)}, block {one[0] & np.uint64(0xFFFFFFFF)}, event {one[1]} in {where}"
+    try:
+        events = readers.read(
+            attempt.source, info.tree, info.uuid, layout, piece.start, piece.stop, metadata, []
         )
+        block = blocks(scalar(events, "run"), scalar(events, "luminosity_block"))
+        rows = np.column_stack([block, scalar(events, "event").astype(np.uint64)])
+    except InputError:
+        raise
+    except Exception:
+        # which branch cannot be read, and whether it may pass
+        readers.readable(attempt.source, info.tree, layout, piece.start, piece.stop)
+        raise
+    rows = rows[np.lexsort(rows.T[::-1])]
+    again = _repeated(rows)
+    return _Found(np.delete(rows, again, axis=0), again.size, rows[again[:_EXAMPLES]])
+
+
+def _told(examples: list[_Example], planned: Plan) -> str:
+    told = []
+    for block, event, one, other in examples:
+        files = dict.fromkeys(planned.files[number].file for number in (one, other))
+        where = " and ".join(files) if len(files) > 1 else f"{next(iter(files))}, twice"
+        told.append(f"run {block >> 32}, block {block & 0xFFFFFFFF}, event {event} in {where}")
     return "; ".join(told)

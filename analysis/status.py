@@ -12,6 +12,9 @@ from trila.analysis.ledger import FileRow, Ledger
 
 __all__ = ["RunRow", "Status", "status"]
 
+#: Luminosity blocks that a retracted run stands for.
+_WHOLE_RUN = (0, 2**32 - 1)
+
 
 class RunRow(NamedTuple):
     """A command that worked on a RESULT.
@@ -37,9 +40,9 @@ class Status(NamedTuple):
         path: of the RESULT.
         complete: whether it has its products.
         runs: commands, the last one at the end.
-        files: of the plan.
+        files: of the plan; one whose units are all done is done.
         units: status to how many units of the plan have it.
-        fractions: dataset to how much of it was processed.
+        fractions: dataset to how much of it was processed so far.
         attempts: tries that failed, the last ones: time, file, first and last entry, source, kind, reason.
         retracted: files and luminosity blocks that were taken out.
         size: of the ledger, bytes.
@@ -101,12 +104,13 @@ def status(result: str | Path, *, attempts: int = 20) -> Status:
     path = Path(result)
     with Ledger(path) as ledger:
         request = requests.earlier(ledger)
-        files = ledger.files()
+        rows = ledger.files()
+        left = _left(ledger, len(rows))
         busy = _in_use(path)
-        rows = ledger.rows('SELECT begin, "end", command, host, pid, outcome FROM runs ORDER BY id')
+        known = ledger.rows('SELECT begin, "end", command, host, pid, outcome FROM runs ORDER BY id')
         runs = [
             RunRow(begin, end, json.loads(command), f"{host}, process {pid}", outcome or "interrupted")
-            for begin, end, command, host, pid, outcome in rows
+            for begin, end, command, host, pid, outcome in known
         ]
         if runs and runs[-1].end is None and busy:
             runs[-1] = runs[-1]._replace(outcome="running")
@@ -114,7 +118,7 @@ def status(result: str | Path, *, attempts: int = 20) -> Status:
         if request is not None:
             retracted = list(request.retracted_files)
             retracted += [
-                f"{run}:{a}-{b}" for run, pairs in request.retracted_blocks.items() for a, b in pairs
+                _blocks(run, *pair) for run, pairs in request.retracted_blocks.items() for pair in pairs
             ]
         failed = ledger.rows(
             "SELECT time, file, start, stop, source, kind, reason FROM attempts ORDER BY rowid DESC LIMIT ?",
@@ -124,13 +128,52 @@ def status(result: str | Path, *, attempts: int = 20) -> Status:
             path,
             (path / "histograms.zip").is_file() and (path / "manifest.json").is_file(),
             runs,
-            files,
+            [_by_now(row, left[number]) for number, row in enumerate(rows)],
             dict(ledger.rows("SELECT status, count(*) FROM units GROUP BY status ORDER BY status")),
-            fractions(files, request.max_events if request is not None else None),
+            _so_far(rows, left, request.max_events if request is not None else None),
             failed[::-1],
             retracted,
             ledger.path.stat().st_size,
         )
+
+
+def _left(ledger: Ledger, files: int) -> list[int | None]:
+    """Entries of each file that are still to do; None where no unit is."""
+    by_name: list[dict[str, int]] = [{} for _ in range(files)]
+    rows = ledger.rows(
+        "SELECT file, processors, sum(stop - start) FROM units WHERE status = 'planned' GROUP BY file, processors"
+    )
+    for file, names, entries in rows:
+        for name in names.split(",") if file < files else ():
+            by_name[file][name] = by_name[file].get(name, 0) + entries
+    return [max(found.values()) if found else None for found in by_name]
+
+
+def _by_now(row: FileRow, left: int | None) -> FileRow:
+    """A run settles its files at its end; until then, what became of their units says it."""
+    if row.status != "planned" or left is not None:
+        return row
+    return row._replace(status="done" if row.last > row.first else "empty")
+
+
+def _so_far(
+    rows: list[FileRow], left: list[int | None], max_events: int | None
+) -> dict[str, DatasetFraction]:
+    """Fractions of what is planned: entries that are still to do are planned, and not done."""
+    all_done = [row._replace(status="done") if row.status == "planned" else row for row in rows]
+    found = fractions(all_done, max_events)
+    for row, entries in zip(rows, left, strict=True):
+        if row.status == "planned" and entries is not None:
+            share = found[row.dataset]
+            found[row.dataset] = share._replace(done=share.done - entries)
+    return found
+
+
+def _blocks(run: str, first: int, last: int) -> str:
+    """Luminosity blocks as `--retract` takes them."""
+    if (first, last) == _WHOLE_RUN:
+        return run
+    return f"{run}:{first}" if first == last else f"{run}:{first}-{last}"
 
 
 def _in_use(path: Path) -> bool:
