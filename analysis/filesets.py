@@ -26,7 +26,7 @@ from trila.processors.formats import validation_message
 from trila.processors.readers import is_remote
 from trila.processors.selection import Config
 
-__all__ = ["Dataset", "datasets"]
+__all__ = ["Dataset", "datasets", "names_a_folder"]
 
 
 #: Bytes of a list: some hundred thousand paths.
@@ -136,7 +136,7 @@ def _expand(item: str, folder: Path | None = None, *, inside: str = "", gone: bo
     return [path]
 
 
-def _names_a_folder(name: str) -> bool:
+def names_a_folder(name: str) -> bool:
     """Whether a folder of a result can have a name."""
     return (
         0 < len(name.encode(errors="replace")) <= _LONGEST_NAME
@@ -153,7 +153,7 @@ def _fileset(path: str, gone: bool) -> dict[str, Dataset]:
     found = {}
     for name, item in content.items():
         value = {"files": item} if isinstance(item, list) else item
-        if not isinstance(name, str) or not _names_a_folder(name):
+        if not isinstance(name, str) or not names_a_folder(name):
             raise InputError(
                 f"fileset {path}: dataset name {name!r:.60} cannot name a folder; use letters, digits and _"
             )

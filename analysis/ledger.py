@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -60,6 +61,7 @@ CREATE TABLE partials (
   data BLOB, PRIMARY KEY (recipe, input, start));
 CREATE TABLE sums (key TEXT PRIMARY KEY, digest TEXT, data BLOB);
 """
+_OBJECTS = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY type, name"
 #: Seconds between commits: a crash loses what was done since.
 _INTERVAL = 0.5
 #: Seconds to wait for another process that reads.
@@ -156,7 +158,7 @@ def exclusive(folder: Path) -> Iterator[None]:
             )  # closing must not try again what failed
             stream.seek(0)
             holder = stream.read(200).decode(errors="replace").strip()
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(stream)
             if not _is_same(stream.fileno(), path):  # it was removed by one that has just ended
                 raise BlockingIOError
         except BlockingIOError as error:
@@ -174,6 +176,19 @@ def exclusive(folder: Path) -> Iterator[None]:
             stream.truncate(0)
             stream.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}".encode())
         yield
+
+
+def _lock(stream: Any) -> None:
+    """Take the lock; `trila status` holds it for a moment, too."""
+    for wait in (0.0, 0.1, 0.2, 0.4):
+        time.sleep(wait)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if wait == 0.4:
+                raise
+        else:
+            return
 
 
 def _is_same(descriptor: int, path: Path) -> bool:
@@ -203,13 +218,18 @@ class Ledger:
             mode = "rwc" if write else "rw" if os.access(self.path, os.W_OK) else "ro"
             uri = f"{self.path.resolve().as_uri()}?mode={mode}"
             self._db = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
-            for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "cache_size=-8000"):
+            for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "cache_size=-8000", "cache_spill=OFF"):
                 self._db.execute(f"PRAGMA {pragma}")
             if write and not self._one("SELECT count(*) FROM sqlite_master"):
                 self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
             found = self._one("PRAGMA user_version")
-        if found != _VERSION:
-            raise InputError(f"{self.path} is of version {found}, expected {_VERSION}; give another folder")
+            # views and triggers of others are not for us
+            same = self._db.execute(_OBJECTS).fetchall() == _objects()
+        if found != _VERSION or not same:
+            self._db.close()
+            raise InputError(
+                f"{self.path} is of another version ({found}, expected {_VERSION}), or not made by trila; give another folder"
+            )
         self._write = write
         self._run: int | None = None
         self._last_commit = time.monotonic()
@@ -384,7 +404,8 @@ class Ledger:
                 "INSERT OR IGNORE INTO kept VALUES (?, ?, ?)", ((x.recipe, x.input, x.start) for x in leaves)
             )
             self._db.execute(
-                "DELETE FROM partials WHERE (recipe, input, start) NOT IN (SELECT recipe, input, start FROM kept)"
+                "DELETE FROM partials WHERE NOT EXISTS (SELECT 1 FROM kept WHERE kept.recipe = partials.recipe AND "
+                "kept.input = partials.input AND kept.start = partials.start)"
             )
             self._db.execute("DROP TABLE kept")
             self._db.execute("CREATE TEMP TABLE kept_sums (key TEXT PRIMARY KEY)")
@@ -480,11 +501,14 @@ class Ledger:
     def leaves(self) -> list[Leaf]:
         """All stored partial results, without their data."""
         found = []
+        known: dict[str, tuple[str, ...]] = {}  # the same branches stand in most rows
         for recipe, identity, start, stop, processor, retracted, branches, blocks, pairs, sha in self.rows(
             "SELECT recipe, input, start, stop, processor, retracted, branches, blocks, pairs, digest FROM partials "
             "ORDER BY start, stop"
         ):
-            table, read = json.loads(pairs), tuple(json.loads(branches))
+            if branches not in known:
+                known[branches] = tuple(json.loads(branches))
+            table, read = json.loads(pairs), known[branches]
             stored = tuple(table) if table else None
             found.append(Leaf(recipe, identity, start, stop, processor, retracted, read, blocks, stored, sha))
         return found
@@ -524,6 +548,14 @@ class Ledger:
                 f"{self.path}: the sum {key[:12]} over a group of files is damaged; delete the folder and run again"
             )
         return data
+
+
+@cache
+def _objects() -> list[tuple[str, ...]]:
+    """What a ledger consists of."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as empty:
+        empty.executescript(_SCHEMA)
+        return empty.execute(_OBJECTS).fetchall()
 
 
 def _layout(content: dict[str, Any]) -> Layout:

@@ -26,6 +26,7 @@ __all__ = ["Asked", "Plan", "Planned", "Reading", "plan", "retracted_digest"]
 #: Events of a unit at most, unless a chunk holds more: what is lost when a worker dies, and what a task is. It depends on
 #: nothing else, so that sums of weights are the same, bit for bit, however many files and workers there are.
 _LARGEST_UNIT = 500_000
+_BLOCK = frozenset({"run", "luminosity_block"})
 
 
 class Reading(NamedTuple):
@@ -255,6 +256,7 @@ def _look(
         else:
             new.append(file)
     bad: dict[str, BadFile] = {}
+    names: dict[tuple[str, ...], tuple[str, ...]] = {}  # most files have the same, thousands of them
     found = carry_out(
         pool, _inspect, reading, new, sources=lambda file: replicas[file],
         tried=lambda file, source, kind, reason: ledger.tried(file, None, source, kind, reason),
@@ -264,7 +266,8 @@ def _look(
         if isinstance(outcome, BadFile):
             bad[file] = BadFile(file, outcome.reason, outcome.transient)
         else:
-            looked[file] = looked[file]._replace(info=outcome._replace(file=file))
+            branches = names.setdefault(outcome.branches, outcome.branches)
+            looked[file] = looked[file]._replace(info=outcome._replace(file=file, branches=branches))
     return looked, bad
 
 
@@ -418,6 +421,14 @@ def _units(
         if row.status == "skipped":
             continue
         item = usable[row.file]
+        if (
+            asked.retracted
+            and metadata[row.dataset]["is_data"]
+            and not item.info.layout.columns.keys() >= _BLOCK
+        ):
+            raise InputError(
+                f"luminosity blocks cannot be retracted from {row.file}, which has no run and luminosity block; retract the file"
+            )
         gaps: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
         keys = []
         for position, used in enumerate(item.used):
@@ -431,6 +442,8 @@ def _units(
                 gaps[missing].append(position)
         for missing, positions in gaps.items():
             columns = frozenset[str]().union(*(item.used[p] for p in positions))
+            if metadata[row.dataset]["is_data"]:  # blocks are accounted for, whatever the processors look at
+                columns |= _BLOCK & item.info.layout.columns.keys()
             chunk = asked.chunk_size(item.info, columns)
             largest = max(chunk, _LARGEST_UNIT)
             place = layouts.place(item.info.layout, columns)
@@ -439,7 +452,7 @@ def _units(
                 for chunks in _bundles(cut(item.info, end, chunk, begin) or [(begin, end)], largest):
                     pairs = None
                     if asked.pairs is not None and any(asked.names[p] == "response" for p in positions):
-                        mark = recipes.digest([recipe, asked.retracted])[:8]
+                        mark = recipes.digest([recipe, row.identity, asked.retracted])[:8]
                         span = f"{chunks[0][0]:012d}-{chunks[-1][1]:012d}"
                         pairs = f"{row.dataset}/{item.info.uuid}-{span}-{mark}.parquet"
                     unit = Unit(
@@ -466,7 +479,10 @@ def _holds(leaf: Leaf, asked: Asked) -> bool:
     """Whether a stored result is what would be made now."""
     if leaf.retracted != retracted_digest(leaf.blocks, asked.retracted):
         return False
-    return leaf.pairs is None or (asked.pairs is not None and (asked.pairs / leaf.pairs[0]).is_file())
+    if leaf.pairs is None:
+        return True
+    table = None if asked.pairs is None else asked.pairs / leaf.pairs[0]
+    return table is not None and table.is_file() and table.stat().st_size > 0
 
 
 def retracted_digest(blocks: bytes | None, retracted: LumiMask) -> str:

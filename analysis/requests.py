@@ -1,15 +1,17 @@
 """What a run was asked to do, as it is kept in the ledger: updates and retractions go on from there."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from trila.analysis.config import RunConfig
-from trila.analysis.filesets import Dataset, datasets
+from trila.analysis.filesets import Dataset, datasets, names_a_folder
 from trila.analysis.ledger import Ledger
 from trila.corrections.lumi import LumiMask
 from trila.processors import recipes
@@ -23,8 +25,14 @@ __all__ = ["Request", "configurations", "earlier", "remember", "retract", "updat
 _SETTING = "request"
 _BLOCKS = re.compile(r"(\d+)(?::(\d+)(?:-(\d+))?)?")
 _LAST = 2**32 - 1
-#: Keys of a configuration under which files are named.
-_FILES = ("file", "corrections")
+
+
+def _named_as_folders(fileset: dict[str, Dataset]) -> dict[str, Dataset]:
+    """Tables of pairs are written to folders of these names: a ledger may be anybody's."""
+    for name in fileset:
+        if not names_a_folder(name):
+            raise ValueError(f"dataset {name[:60]!r} cannot name a folder")
+    return fileset
 
 
 class Request(Config):
@@ -47,7 +55,7 @@ class Request(Config):
     processors: tuple[str, ...]
     inputs: tuple[str, ...]
     folder: str
-    fileset: dict[str, Dataset]
+    fileset: Annotated[dict[str, Dataset], AfterValidator(_named_as_folders)]
     config: RunConfig
     format: str | None = None
     max_events: int | None = None
@@ -87,8 +95,15 @@ def updated(request: Request, files: Sequence[str]) -> Request:
     request = _from_here(request)
     inputs = tuple(dict.fromkeys([*request.inputs, *files]))
     fileset = dict(request.fileset)
-    if files:
-        datasets(list(files))  # of those that are new, each glob has to stand for something
+    if files:  # of those that are new, each glob has to stand for something
+        asked = {
+            _absolute(file): file for dataset in datasets(list(files)).values() for file in dataset.files
+        }
+        for name in request.retracted_files:
+            if _absolute(name) in asked:
+                raise InputError(
+                    f"{asked[_absolute(name)]} was retracted; a run over all files, without --update, takes it in again"
+                )
     for name, dataset in datasets(list(inputs), gone=True).items():
         known = fileset.get(name)
         if known is None:
@@ -129,6 +144,7 @@ def _from_here(request: Request) -> Request:
             "config": RunConfig.model_validate(
                 _with_files(request.config.model_dump(mode="json", exclude_unset=True), Path(request.folder))
             ),
+            "format": _with_files(request.format, Path(request.folder)),
             "inputs": all_seen(request.inputs),
             "fileset": fileset,
             "retracted_files": all_seen(request.retracted_files),
@@ -136,20 +152,22 @@ def _from_here(request: Request) -> Request:
     )
 
 
-def _with_files(configuration: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A JSON-like configuration with absolute names of its files."""
-    seen = {}
-    for key, value in configuration.items():
-        if isinstance(value, dict):
-            value = _with_files(value, folder)
-        elif key in _FILES and isinstance(value, str):
-            value = str(folder / value)
-        seen[key] = value
-    return seen
+def _with_files(content: Any, folder: Path) -> Any:
+    """JSON-like content in which relative names of files and folders that there are become absolute."""
+    if isinstance(content, dict):
+        return {key: _with_files(value, folder) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_with_files(value, folder) for value in content]
+    if isinstance(content, str) and content and len(content) < 4096 and "\0" not in content:
+        place = folder / content
+        with suppress(OSError):  # too long a name
+            return str(place) if place.is_file() or (os.sep in content and place.is_dir()) else content
+    return content
 
 
 def _absolute(file: str) -> str:
-    return file if is_remote(file) else str(Path.cwd() / file)
+    """One spelling of a file's name."""
+    return file if is_remote(file) else os.path.normpath(Path.cwd() / file)
 
 
 def retract(request: Request, items: Sequence[str]) -> Request:

@@ -103,6 +103,8 @@ def working(path: Path) -> Iterator[Path]:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; give a folder for the result")
+    if (path / "pairs").is_symlink():
+        raise InputError(f"{path}/pairs is a link; make it a folder: files in it are replaced and removed")
     existed = path.is_dir()
     if existed:
         others = sorted({entry.name for entry in path.iterdir()} - set(_WORKING))
@@ -246,7 +248,10 @@ def write(
                 (result.path / name).unlink(missing_ok=True)
         kept = {result.path / "pairs" / name for name in parts}
         pairs = result.path / "pairs"
-        for part in [p for p in pairs.rglob("*") if p.is_file() and p not in kept] if pairs.is_dir() else []:
+        written = [
+            p for kind in ("parquet", "tmp") for p in pairs.glob(f"*/*.{kind}") if not p.parent.is_symlink()
+        ]
+        for part in [p for p in written if p not in kept]:
             part.unlink()
         if not parts:
             shutil.rmtree(pairs, ignore_errors=True)

@@ -178,12 +178,11 @@ def _blocks(run: str, first: int, last: int) -> str:
 
 def _in_use(path: Path) -> bool:
     """Whether a run is going on."""
-    lock = path / ledgers.LOCK
-    if not lock.is_file():
-        return False
-    with lock.open() as stream:
-        try:
+    try:
+        with (path / ledgers.LOCK).open() as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
     return False

@@ -123,6 +123,11 @@ def make_processor(name: str, config: RunConfig, *, pairs: bool = True) -> Any:
             raise InputError(
                 f"processor {name} cannot be imported: {error}; the module must be importable here"
             ) from error
+    # before it is called: an update takes the name and its arguments from a RESULT
+    if not (python_inspect.isclass(made) and callable(getattr(made, "process", None))):
+        raise InputError(
+            f"processor {name} is no class with a method process(events); expected a coffea ProcessorABC"
+        )
     cloudpickle.register_pickle_by_value(module)  # workers need not have the user's file, nor those beside it
     for beside in (sys.modules.get(other) for other in recipes.sources(module_name)):
         if beside is not None and Path(str(beside.__file__)).resolve().parent == Path.cwd():
@@ -132,8 +137,6 @@ def make_processor(name: str, config: RunConfig, *, pairs: bool = True) -> Any:
         processor = made(**config.processors.get(name, {}))
     except TypeError as error:
         raise InputError(f"processor {name} does not take its configuration: {error}") from error
-    if not callable(getattr(processor, "process", None)):
-        raise InputError(f"processor {name} has no method process(events); expected a coffea ProcessorABC")
     return processor
 
 
@@ -313,13 +316,16 @@ def _fulfil(
             _check_mixture(request, planned)
             if how.check_duplicates:
                 duplicates.check(planned, ledger, pool, folder, progress)
-            requests.remember(ledger, request)
+            if clear:  # an update that fails is asked for again; what there is says what is in the products
+                requests.remember(ledger, request)
             ledger.replace_plan(planned.files, planned.rows(names))
             job = Job(made, planned.layouts, planned.metadata, request.retracted_blocks, pairs, code_digest())
             accounts = do(
                 planned, job, ledger, pool, retracted=request.retracted_blocks, skip_bad_files=how.skip_bad_files,
                 progress=progress("processing events", sum(p.unit.entries for p in planned.units)),
             )  # fmt: skip
+        requests.remember(ledger, request)
+        notes = [*notes, *_retraction_notes(request, accounts)]
         outcome = _write(request, planned, accounts, names, path, folder, command, notes)
     except BaseException as error:
         told = _with_command(error, request, names) if isinstance(error, ProcessorError) else error
@@ -443,6 +449,25 @@ def _blocks(accounts: Accounts, planned: Plan, retracted: LumiMask) -> NDArray[n
     if retracted:
         blocks = blocks[~certified(retracted, blocks >> np.uint64(32), blocks & np.uint64(0xFFFFFFFF))]
     return blocks
+
+
+def _retraction_notes(request: Request, accounts: Accounts) -> list[str]:
+    """How many luminosity blocks are retracted; and ranges that none of the data is in, which may be slips."""
+    if not request.retracted_blocks:
+        return []
+    found = {leaf.blocks for leaves in accounts.leaves.values() for leaf in leaves if leaf.blocks}
+    blocks = np.unique(
+        np.concatenate([np.frombuffer(one, np.uint64) for one in found] or [np.zeros(0, np.uint64)])
+    )
+    run, number = blocks >> np.uint64(32), blocks & np.uint64(0xFFFFFFFF)
+    notes = [f"{np.sum(certified(request.retracted_blocks, run, number))} luminosity blocks are retracted"]
+    for name, pairs in request.retracted_blocks.items():
+        for low, high in pairs:
+            if not certified({name: ((low, high),)}, run, number).any():
+                notes.append(
+                    f"run {name} has no luminosity block from {low} to {high} in the input: nothing is retracted there"
+                )
+    return notes
 
 
 def _check_mixture(request: Request, planned: Plan) -> None:

@@ -5,6 +5,7 @@ A unit is a range of entries of one file, and the smallest piece that is account
 
 import hashlib
 import os
+import re
 import uuid as uuids
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,12 +169,12 @@ def process_unit(job: Job, unit: Unit, source: str) -> Measured:
             events, found = _events(job, unit, source, start, stop, log)
             if found is not None:
                 seen.append(found)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _located(error, job, unit, source, start, stop, None) from error
         for place, position in enumerate(unit.processors):
             try:
                 output = _checked(job.processors[position], events)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise _located(error, job, unit, source, start, stop, position) from error
             partials[place] += _partial(job.processors[position], output)
             if unit.pairs is not None and "pairs" in output:
@@ -213,7 +214,13 @@ def _partial(processor: Any, output: dict[str, Any]) -> Partial:
 
 
 def _located(
-    error: Exception, job: Job, unit: Unit, source: str, start: int, stop: int, position: int | None
+    error: Exception | SystemExit,
+    job: Job,
+    unit: Unit,
+    source: str,
+    start: int,
+    stop: int,
+    position: int | None,
 ) -> Exception:
     """The error to raise for one that came while a range was read or processed: says whose fault it is, and where.
 
@@ -256,7 +263,7 @@ def _first_failure(job: Job, unit: Unit, source: str, start: int, stop: int, pos
     def fails(end: int) -> bool:
         try:
             job.processors[position].process(_events(job, unit, source, start, end, [])[0])
-        except Exception:  # noqa: BLE001  (whatever it is, it is being looked for)
+        except (Exception, SystemExit):  # noqa: BLE001  (whatever it is, it is being looked for)
             return True
         return False
 
@@ -302,6 +309,8 @@ def _checked(processor: Any, events: Any) -> dict[str, Any]:
 def _write_pairs(table: pa.Table, path: Path) -> str:
     """One Parquet file a unit, named after it, so that work that is done again replaces its own. Gives its SHA-256."""
     temporary = path.with_suffix(f".{os.getpid()}-{uuids.uuid4().hex[:8]}.tmp")
+    if not re.fullmatch(r"[\w.-]+", path.name):  # it holds the file's uuid
+        raise InputError(f"pairs cannot be written to a file called {path.name!r}; make the input file again")
     try:
         path.parent.mkdir(exist_ok=True)  # not its parents: when those are gone, the run is over
         # measured numbers have no repeats that a dictionary could use
@@ -310,6 +319,7 @@ def _write_pairs(table: pa.Table, path: Path) -> str:
             table, temporary, compression="lz4", use_dictionary=repeated, write_statistics=False
         )
         with temporary.open("rb") as written:
+            os.fsync(written.fileno())  # an empty table would look like one, after a power cut
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         temporary.replace(path)
     except OSError as error:

@@ -26,6 +26,8 @@ __all__ = ["ClusterLost", "DaskPool", "Finished", "LocalPool", "Pool", "ProcessP
 Work = Callable[[Any, Any], Any]
 #: Seconds after which a cluster is asked again how large it is.
 _ASK_EVERY = 10.0
+#: Seconds that a cluster may be without any worker.
+_WITHOUT_WORKERS = 600.0
 
 
 class WorkerLost(RuntimeError):
@@ -212,6 +214,7 @@ class DaskPool:
         self._client = client
         self._returned = _Returned()
         self._slots, self._asked = 0, -_ASK_EVERY
+        self._with_workers = time.monotonic()
         self._allowed = int(dask.config.get("distributed.scheduler.allowed-failures"))
 
     @property
@@ -219,7 +222,9 @@ class DaskPool:
         if time.monotonic() - self._asked > _ASK_EVERY:  # workers come and go
             self._asked = time.monotonic()
             with contextlib.suppress(OSError):  # that the scheduler is lost shows below
-                self._slots = 2 * max(1, sum(self._client.nthreads().values())) + 2
+                threads = sum(self._client.nthreads().values())
+                self._slots = 2 * max(1, threads) + 2
+                self._with_workers = self._asked if threads else self._with_workers
         return self._slots
 
     def share(self, context: Any) -> Any:
@@ -234,6 +239,11 @@ class DaskPool:
         found = self._returned.take(patience if timeout is None else min(timeout, patience))
         if not found and self._returned.under_way and self._client.status not in ("running", "connecting"):
             raise self._lost()
+        if not found and self._asked - self._with_workers > _WITHOUT_WORKERS:
+            raise ClusterLost(
+                f"the cluster has had no worker for {_WITHOUT_WORKERS / 60:.0f} minutes; look at the workers' logs, and give the "
+                "same command again to go on"
+            )
         whole = [future for _, future in found if future.status == "finished"]
         try:  # one message for all of them
             values = dict(zip((future.key for future in whole), self._client.gather(whole), strict=True))

@@ -11,13 +11,15 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import os
 import sys
+import sysconfig
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trila.processors import partial
+from trila.processors import packing
 from trila.processors.readers import Layout
 
 __all__ = ["digest", "file_digest", "recipe", "sources", "with_contents"]
@@ -47,7 +49,7 @@ def recipe(
     return digest(
         {
             "processor": [type(processor).__module__, type(processor).__qualname__],
-            "sources": sources(type(processor).__module__) | sources(partial.__name__),
+            "sources": sources(type(processor).__module__) | sources(packing.__name__),
             "configuration": with_contents(configuration),
             "format": json.loads(layout.table.model_dump_json()),
             "era": layout.era,
@@ -60,7 +62,7 @@ def recipe(
 
 
 def with_contents(configuration: Any) -> Any:
-    """A JSON-like configuration in which names of files are replaced by digests of what is in them."""
+    """A JSON-like configuration in which names of files and folders are replaced by digests of what is in them."""
     if isinstance(configuration, Mapping):
         return {str(key): with_contents(value) for key, value in configuration.items()}
     if isinstance(configuration, (list, tuple)):
@@ -68,10 +70,19 @@ def with_contents(configuration: Any) -> Any:
     if isinstance(configuration, str) and len(configuration) < 4096 and "\0" not in configuration:
         path = Path(configuration)
         try:
-            return {"file": file_digest(path)} if configuration and path.is_file() else configuration
+            if configuration and path.is_file():
+                return {"file": file_digest(path)}
+            if os.sep in configuration and path.is_dir():
+                return {"folder": _listing(path)}
         except OSError:
             return configuration
     return configuration
+
+
+def _listing(folder: Path) -> str:
+    """Digest of the names, sizes and times of change of the files in a folder."""
+    found = sorted((str(p.relative_to(folder)), p.stat()) for p in folder.rglob("*") if p.is_file())
+    return digest([[name, status.st_size, status.st_mtime_ns] for name, status in found])
 
 
 def file_digest(path: Path) -> str:
@@ -82,15 +93,21 @@ def file_digest(path: Path) -> str:
 
 @cache
 def sources(name: str) -> dict[str, str]:
-    """Digests of the source of a module and of all that it imports from trila and its own package or, without one, from its folder."""
+    """Digests of the source of a module and of all that it imports and that is not installed as a package of its own.
+
+    That is trila, the module's own package, its folder, and what lies on Python's path or is installed to be edited. The
+    versions of installed packages are another part of a recipe.
+    """
     found: dict[str, str] = {}
-    todo = [name]
+    todo: list[tuple[str, Path | None]] = [(name, None)]
     top = name.partition(".")[0]
     while todo:
-        one = todo.pop()
-        if one not in found and (module := _read(one)) is not None:
+        one, folder = todo.pop()
+        if one in found or (module := _read(one, folder)) is None:
+            continue
+        if one.partition(".")[0] in (top, "trila") or not _installed(module.path):
             found[one] = module.digest
-            todo += [other for other in module.imports if _belongs(other, top, module.path)]
+            todo += [(other, module.path.parent) for other in module.imports if _wanted(other)]
     return found
 
 
@@ -101,28 +118,48 @@ class _Module(NamedTuple):
 
 
 @cache
-def _read(name: str) -> _Module | None:
-    path = _source(name)
+def _read(name: str, folder: Path | None) -> _Module | None:
+    path = _source(name, folder)
     if path is None:
         return None
     content = path.read_bytes()
-    return _Module(path, hashlib.sha256(content).hexdigest(), _imports(content, name))
+    return _Module(
+        path, hashlib.sha256(content).hexdigest(), _imports(content, name, path.name == "__init__.py")
+    )
 
 
-def _source(name: str) -> Path | None:
+def _source(name: str, folder: Path | None) -> Path | None:
+    """The file of a module that may be imported from one in a folder; found without importing anything."""
     module = sys.modules.get(name)
     if module is not None:
         file = inspect.getsourcefile(module) if getattr(module, "__file__", None) else None
-    else:
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, ValueError):
-            return None
-        file = spec.origin if spec is not None and spec.has_location else None
-    return Path(file) if file is not None and file.endswith(".py") and Path(file).is_file() else None
+        return Path(file) if file is not None and file.endswith(".py") and Path(file).is_file() else None
+    first, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(first)
+    except (ImportError, ValueError):
+        spec = None
+    places = [] if folder is None else [folder.joinpath(first, *rest)]
+    places += [Path(place, *rest) for place in (spec and spec.submodule_search_locations) or []]
+    places += [Path(spec.origin).with_suffix("")] if spec is not None and spec.origin and not rest else []
+    for place in places:
+        for candidate in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+    return None
 
 
-def _imports(content: bytes, name: str) -> frozenset[str]:
+def _wanted(name: str) -> bool:
+    """Whether a module may be somebody's own: the standard library's are not looked at."""
+    return name.partition(".")[0] not in sys.stdlib_module_names
+
+
+def _installed(path: Path) -> bool:
+    """Whether a file belongs to Python or to an installed package."""
+    return any(path.is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib"))
+
+
+def _imports(content: bytes, name: str, package: bool) -> frozenset[str]:
     """Modules that a source may import; `from a import b` may mean the module a.b."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(content)):
@@ -131,15 +168,8 @@ def _imports(content: bytes, name: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                parent = ".".join(name.split(".")[: -node.level])
+                level = node.level - package
+                parent = ".".join(name.split(".")[:-level] if level else name.split("."))
                 base = f"{parent}.{base}".strip(".")
             found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     return frozenset(found - {""})
-
-
-def _belongs(name: str, top: str, beside: Path) -> bool:
-    """Whether a module is of the same package, or lies in the folder of the one that imports it."""
-    if name.partition(".")[0] in (top, "trila"):
-        return True
-    path = _source(name) if name in sys.modules else None
-    return path is not None and path.parent == beside.parent

@@ -6,7 +6,7 @@ cannot tell a damaged file from a fault of the code. So the loop is here; events
 | what happened | what is done |
 | --- | --- |
 | a file cannot be read | its next replica; then, if it may pass (network, file system), all of them again, after a pause that doubles |
-| a worker was lost | the same again, `LOSSES` times in all |
+| a worker was lost | what it may have been doing again, one at a time; one that costs `LOSSES` workers ends the run |
 | anything else | stop |
 """
 
@@ -26,7 +26,7 @@ from trila.processors.readers import FileInfo
 __all__ = ["Attempt", "Packed", "carry_out", "cut", "measure"]
 
 #: Times that all replicas are tried, and seconds before the second time.
-ROUNDS, PAUSE = 3, 1.0
+ROUNDS, PAUSE = 6, 2.0
 #: Times that a task may cost a worker its life.
 LOSSES = 3
 
@@ -38,13 +38,15 @@ class Attempt(NamedTuple):
         item: the piece of work.
         sources: where its file can be read.
         number: of the try, from 0; it reads `sources[number % len(sources)]`.
-        losses: workers lost on it so far.
+        losses: workers that it cost so far.
+        alone: whether nothing else is done at the same time.
     """
 
     item: Any
     sources: tuple[str, ...]
     number: int = 0
     losses: int = 0
+    alone: bool = False
 
     @property
     def source(self) -> str:
@@ -89,6 +91,7 @@ def carry_out(
     waiting = iter(items)
     later: list[_Later] = []
     again, under_way, count = list[Attempt](), 0, 0
+    suspects: list[Attempt] = []  # of having cost a worker its life: they are done one at a time
 
     def following() -> Attempt | None:
         if later and later[0].begin <= time.monotonic():
@@ -98,13 +101,21 @@ def carry_out(
         item = next(waiting, None)
         return None if item is None else Attempt(item, sources(item))
 
+    lonely = False
     while True:
-        while under_way < pool.slots and (attempt := following()) is not None:
+        if suspects and not under_way:
+            suspect = suspects.pop(0)
+            if not wanted(suspect.item):
+                continue
+            pool.submit(work, shared, suspect)
+            under_way, lonely = 1, True
+        while not suspects and not lonely and under_way < pool.slots and (attempt := following()) is not None:
             if wanted(attempt.item):
                 pool.submit(work, shared, attempt)
                 under_way += 1
-        # while all slots are taken, one that is due has to wait for one that ends
-        pause = max(0.0, later[0].begin - time.monotonic()) if later and under_way < pool.slots else None
+        # while all slots are taken, or one is alone, what is due has to wait for something to end
+        free = under_way < pool.slots and not lonely and not suspects
+        pause = max(0.0, later[0].begin - time.monotonic()) if later and free else None
         if not under_way:
             if pause is None:
                 return
@@ -112,28 +123,32 @@ def carry_out(
             continue
         for attempt, value, error in pool.finished(pause):
             under_way -= 1
+            lonely = lonely and not attempt.alone
             if error is None:
                 yield attempt.item, value
             elif isinstance(error, BadFile):
                 tried(attempt.item, attempt.source, "input", error.reason)
                 rounds, replica = divmod(attempt.number + 1, len(attempt.sources))
                 if replica:
-                    again.append(attempt._replace(number=attempt.number + 1))
+                    again.append(attempt._replace(number=attempt.number + 1, alone=False))
                 elif error.transient and rounds < ROUNDS:
                     count += 1
                     begin = time.monotonic() + PAUSE * 2 ** (rounds - 1)
-                    heapq.heappush(later, _Later(begin, count, attempt._replace(number=attempt.number + 1)))
+                    heapq.heappush(
+                        later, _Later(begin, count, attempt._replace(number=attempt.number + 1, alone=False))
+                    )
                 else:
                     yield attempt.item, error
             elif isinstance(error, WorkerLost):
                 tried(attempt.item, attempt.source, "worker", str(error.args[0]))
-                losses = attempt.losses + error.times
+                # a process that dies takes the others with it: only a task that was alone is to blame
+                losses = attempt.losses + (error.times if attempt.alone or error.times > 1 else 0)
                 if losses >= LOSSES:
                     raise InputError(
                         f"{losses} workers died on {attempt.source}{_range(attempt.item)}, most likely for want of memory; "
                         "use a smaller --chunk-size, fewer workers, or give them more memory"
                     ) from error
-                again.append(attempt._replace(losses=losses))
+                suspects.append(attempt._replace(losses=losses, alone=True))
             else:
                 raise error
 

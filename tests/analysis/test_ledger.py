@@ -158,7 +158,8 @@ def test_a_ledger_that_is_none_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"this is no database, and long enough to be looked at as one" * 20)
     for write in (False, True):
         with pytest.raises(
-            InputError, match=r"cannot be used \(file is not a database\); free the disk, or give"
+            InputError,
+            match=r"cannot be used \(file is not a database\); wait for others that use it, or give",
         ):
             Ledger(tmp_path, write=write)
     path.unlink()
@@ -166,7 +167,10 @@ def test_a_ledger_that_is_none_is_refused(tmp_path: Path) -> None:
         db.execute("CREATE TABLE x (y)")
         db.execute("PRAGMA user_version=99")
     db.close()
-    with pytest.raises(InputError, match=r"is of version 99, expected \d+; give another folder"):
+    with pytest.raises(
+        InputError,
+        match=r"is of another version \(99, expected \d+\), or not made by trila; give another folder",
+    ):
         Ledger(tmp_path, write=True)
 
 
