@@ -1130,7 +1130,7 @@ class Unbuildable(Good):
         (
             "NoProcessor",
             2,
-            r"mine_bad:NoProcessor has no method process\(events\); expected a coffea ProcessorABC",
+            r"mine_bad:NoProcessor is no class with a method process\(events\); expected a coffea ProcessorABC",
         ),
         ("Goode", 2, "mine_bad:Goode cannot be imported: .*'Goode'; the module must be importable here"),
         ("", 2, "mine_bad: cannot be imported"),

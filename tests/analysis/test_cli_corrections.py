@@ -87,7 +87,7 @@ def test_convert() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["none.txt"], "error: correction file none.txt cannot be read: No such file or directory; check the path\n"),
+        (["none.txt"], "error: correction file none.txt: no such file; check the path\n"),
         (["bad.txt"], "error: bad.txt, line 2: 1 numbers; expected 2 bin edges"),
         (["a.txt", "-o", "out.txt"], "error: correction file out.txt: the name must end in .json.gz or .json\n"),
         (["a.txt", "-o", "none/out.json"], "error: correction file none/out.json cannot be written: No such file"),
@@ -143,7 +143,7 @@ def test_check_goes_on_after_a_file_that_cannot_be_read() -> None:
     assert errors[0].startswith("error: correction file bad.json is not a correctionlib (v2) JSON file: ")
     assert (
         errors[1]
-        == "error: correction file none.json cannot be read: No such file or directory; check the path"
+        == "error: correction file none.json: no such file; check the path"
     )
     assert "a.json: 2 problems\n" in done.stdout
     assert done.stdout.endswith("b.json: 0 problems\n")
