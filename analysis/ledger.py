@@ -180,12 +180,12 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 def _lock(stream: Any) -> None:
     """Take the lock; `trila status` holds it for a moment, too."""
-    for wait in (0.0, 0.1, 0.2, 0.4):
+    for wait in (0.0, 0.05, 0.1):
         time.sleep(wait)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if wait == 0.4:
+            if wait == 0.1:
                 raise
         else:
             return

@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import inspect
 import json
-import os
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -62,7 +61,7 @@ def recipe(
 
 
 def with_contents(configuration: Any) -> Any:
-    """A JSON-like configuration in which names of files and folders are replaced by digests of what is in them."""
+    """A JSON-like configuration in which names of files are replaced by digests of what is in them."""
     if isinstance(configuration, Mapping):
         return {str(key): with_contents(value) for key, value in configuration.items()}
     if isinstance(configuration, (list, tuple)):
@@ -70,19 +69,11 @@ def with_contents(configuration: Any) -> Any:
     if isinstance(configuration, str) and len(configuration) < 4096 and "\0" not in configuration:
         path = Path(configuration)
         try:
-            if configuration and path.is_file():
-                return {"file": file_digest(path)}
-            if os.sep in configuration and path.is_dir():
-                return {"folder": _listing(path)}
+            # folders count by their names: logs and results of this very run may lie there
+            return {"file": file_digest(path)} if configuration and path.is_file() else configuration
         except OSError:
             return configuration
     return configuration
-
-
-def _listing(folder: Path) -> str:
-    """Digest of the names, sizes and times of change of the files in a folder."""
-    found = sorted((str(p.relative_to(folder)), p.stat()) for p in folder.rglob("*") if p.is_file())
-    return digest([[name, status.st_size, status.st_mtime_ns] for name, status in found])
 
 
 def file_digest(path: Path) -> str:

@@ -141,10 +141,7 @@ def test_check_goes_on_after_a_file_that_cannot_be_read() -> None:
     assert done.code == 2
     errors = done.stderr.splitlines()
     assert errors[0].startswith("error: correction file bad.json is not a correctionlib (v2) JSON file: ")
-    assert (
-        errors[1]
-        == "error: correction file none.json: no such file; check the path"
-    )
+    assert errors[1] == "error: correction file none.json: no such file; check the path"
     assert "a.json: 2 problems\n" in done.stdout
     assert done.stdout.endswith("b.json: 0 problems\n")
 

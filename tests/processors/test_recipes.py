@@ -72,14 +72,10 @@ def test_files_count_by_what_is_in_them(tmp_path: Path) -> None:
         "b": "",
         "c": "x" * 5000,
         "d": "zero\0byte",
-        "e": tmp_path.name,  # a name without a folder before it may be anything
+        "e": str(tmp_path),
     }
     found = with_contents(given)
     assert found == given | {"a": [{"file": file_digest(file)}, "no file", 3, None, True]}
-    folder = with_contents(str(tmp_path))
-    assert folder.keys() == {"folder"}
-    (tmp_path / "more.json").write_text("1")
-    assert with_contents(str(tmp_path)) != folder
     assert file_digest(file) == hashlib.sha256(b"1").hexdigest()
     before = recipe(**GIVEN | {"configuration": str(file)})
     assert recipe(**GIVEN | {"configuration": str(copy)}) == before
