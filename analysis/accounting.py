@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from trila.analysis.ledger import FileRow, Leaf, Ledger
 from trila.analysis.planning import Plan, Planned, retracted_digest
-from trila.corrections.lumi import LumiMask
 from trila.processors.errors import BadFile
 from trila.processors.packing import Total
 from trila.processors.partial import Job, Partial
@@ -42,7 +41,7 @@ class Accounts(NamedTuple):
 
 
 def do(
-    planned: Plan, job: Job, ledger: Ledger, pool: Pool, *, retracted: LumiMask, skip_bad_files: bool,
+    planned: Plan, job: Job, ledger: Ledger, pool: Pool, *, skip_bad_files: bool,
     progress: Callable[[int], None], work: Callable[[Job, Attempt], Packed] = measure,
 ) -> Accounts:  # fmt: skip
     """Process the units of a plan that are not done, and add up.
@@ -52,7 +51,6 @@ def do(
         job: what units share.
         ledger: that accounts for them.
         pool: where they are processed.
-        retracted: luminosity blocks whose events are taken as not there.
         skip_bad_files: leave out files that cannot be read.
         progress: called with the events of each unit.
         work: what is done with a unit.
@@ -87,7 +85,7 @@ def do(
         elif one.file not in bad:
             assert isinstance(outcome, Packed)
             identity = planned.files[one.file].identity
-            left_out = retracted_digest(outcome.blocks, retracted)
+            left_out = retracted_digest(outcome.blocks, job.retracted)
             sums.add(one, ledger.store(unit, one.file, identity, one.names, one.recipes, left_out, outcome))
     files = []
     for number, row in enumerate(planned.files):

@@ -11,7 +11,7 @@ import numpy as np
 from trila import __version__
 from trila.analysis.filesets import Dataset
 from trila.analysis.ledger import FileRow, Leaf, Ledger, UnitRow
-from trila.corrections.lumi import LumiMask, certified
+from trila.corrections.lumi import LumiMask, inside
 from trila.processors import readers, recipes
 from trila.processors.base import used_columns
 from trila.processors.errors import BadFile, InputError, MissingColumn, UnknownName, nearest
@@ -490,7 +490,7 @@ def retracted_digest(blocks: bytes | None, retracted: LumiMask) -> str:
     if blocks is None or not retracted:
         return ""
     found = np.frombuffer(blocks, np.uint64)
-    out = found[certified(retracted, found >> np.uint64(32), found & np.uint64(0xFFFFFFFF))]
+    out = found[inside(retracted, found)]
     return recipes.digest(out.tolist()) if out.size else ""
 
 

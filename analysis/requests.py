@@ -14,7 +14,6 @@ from trila.analysis.config import RunConfig
 from trila.analysis.filesets import Dataset, datasets, names_a_folder
 from trila.analysis.ledger import Ledger
 from trila.corrections.lumi import LumiMask
-from trila.processors import recipes
 from trila.processors.errors import InputError, nearest
 from trila.processors.formats import validation_message
 from trila.processors.readers import is_remote
@@ -227,7 +226,7 @@ def _holder(fileset: dict[str, Dataset], item: str) -> tuple[str, str]:
 
 
 def configurations(request: Request) -> tuple[Any, ...]:
-    """What each processor is configured with, JSON-like; the content of files named there counts, too."""
+    """What each processor is configured with, JSON-like."""
     whole = json.loads(request.config.model_dump_json())
     own = [whole.get(name, whole["processors"].get(name, {})) for name in request.processors]
-    return tuple(recipes.with_contents({"own": one, "events": whole["events"]}) for one in own)
+    return tuple({"own": one, "events": whole["events"]} for one in own)

@@ -29,7 +29,7 @@ from trila.analysis.planning import Asked, Plan, Reading, plan
 from trila.analysis.provenance import record
 from trila.analysis.requests import Request
 from trila.analysis.results import Result
-from trila.corrections.lumi import LumiMask, certified
+from trila.corrections.lumi import LumiMask, inside
 from trila.processors import formats, readers, recipes
 from trila.processors.chunking import chunk_size
 from trila.processors.dijet import DijetProcessor
@@ -321,11 +321,10 @@ def _fulfil(
             ledger.replace_plan(planned.files, planned.rows(names))
             job = Job(made, planned.layouts, planned.metadata, request.retracted_blocks, pairs, code_digest())
             accounts = do(
-                planned, job, ledger, pool, retracted=request.retracted_blocks, skip_bad_files=how.skip_bad_files,
+                planned, job, ledger, pool, skip_bad_files=how.skip_bad_files,
                 progress=progress("processing events", sum(p.unit.entries for p in planned.units)),
             )  # fmt: skip
         requests.remember(ledger, request)
-        notes = [*notes, *_retraction_notes(request, accounts)]
         outcome = _write(request, planned, accounts, names, path, folder, command, notes)
     except BaseException as error:
         told = _with_command(error, request, names) if isinstance(error, ProcessorError) else error
@@ -424,46 +423,35 @@ def _write(
         }
         for name, partials in accounts.partials.items()
     }
+    blocks, retracted = _blocks(accounts), request.retracted_blocks
+    if blocks is not None:
+        notes = [*notes, *_retraction_notes(retracted, blocks)]
     manifest = manifests.manifest(request, planned, accounts, scales, command, [*notes, *planned.notes])
     complete = Result(path, total(accounts.partials, scales), cutflow, manifest)
     parts = {
         leaf.pairs[0]: leaf.pairs[1] for leaves in accounts.leaves.values() for leaf in leaves if leaf.pairs
     }
-    seen = _blocks(accounts, planned, request.retracted_blocks)
+    seen = blocks if blocks is None or not retracted else blocks[~inside(retracted, blocks)]
     complete = results.write(complete, folder, blocks=seen, parts=parts)
     return RunOutcome(complete, skipped)
 
 
-def _blocks(accounts: Accounts, planned: Plan, retracted: LumiMask) -> NDArray[np.uint64] | None:
-    """Luminosity blocks of all data read; None for simulation, and where the input has none."""
-    found = {
-        leaf.blocks
-        for name, leaves in accounts.leaves.items()
-        if planned.metadata[name]["is_data"]
-        for leaf in leaves
-        if leaf.blocks is not None
-    }
+def _blocks(accounts: Accounts) -> NDArray[np.uint64] | None:
+    """Luminosity blocks of all data read, those retracted as well; None for simulation, and where the input has none."""
+    found = {leaf.blocks for leaves in accounts.leaves.values() for leaf in leaves if leaf.blocks is not None}
     if not found:
         return None
-    blocks = np.unique(np.concatenate([np.frombuffer(one, np.uint64) for one in found]))
-    if retracted:
-        blocks = blocks[~certified(retracted, blocks >> np.uint64(32), blocks & np.uint64(0xFFFFFFFF))]
-    return blocks
+    return np.unique(np.concatenate([np.frombuffer(one, np.uint64) for one in found]))
 
 
-def _retraction_notes(request: Request, accounts: Accounts) -> list[str]:
+def _retraction_notes(retracted: LumiMask, blocks: NDArray[np.uint64]) -> list[str]:
     """How many luminosity blocks are retracted; and ranges that none of the data is in, which may be slips."""
-    if not request.retracted_blocks:
+    if not retracted:
         return []
-    found = {leaf.blocks for leaves in accounts.leaves.values() for leaf in leaves if leaf.blocks}
-    blocks = np.unique(
-        np.concatenate([np.frombuffer(one, np.uint64) for one in found] or [np.zeros(0, np.uint64)])
-    )
-    run, number = blocks >> np.uint64(32), blocks & np.uint64(0xFFFFFFFF)
-    notes = [f"{np.sum(certified(request.retracted_blocks, run, number))} luminosity blocks are retracted"]
-    for name, pairs in request.retracted_blocks.items():
+    notes = [f"{np.sum(inside(retracted, blocks))} luminosity blocks are retracted"]
+    for name, pairs in retracted.items():
         for low, high in pairs:
-            if not certified({name: ((low, high),)}, run, number).any():
+            if not inside({name: ((low, high),)}, blocks).any():
                 notes.append(
                     f"run {name} has no luminosity block from {low} to {high} in the input: nothing is retracted there"
                 )

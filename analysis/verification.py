@@ -19,7 +19,7 @@ from trila.analysis import planning, requests, results, steps
 from trila.analysis.accounting import added_up_again, fractions
 from trila.analysis.ledger import FileRow, Leaf, Ledger
 from trila.analysis.spectra_histograms import uhi_histogram
-from trila.corrections.lumi import LumiMask, certified
+from trila.corrections.lumi import LumiMask, inside
 from trila.corrections.luminosity import ranges
 from trila.processors import readers
 from trila.processors.errors import BadFile, InputError
@@ -279,7 +279,7 @@ def _blocks(said: _Manifest, stored: _Stored) -> NDArray[np.uint64] | None:
     if not parts:
         return None
     blocks = np.unique(np.concatenate([np.frombuffer(part, np.uint64) for part in parts]))
-    out = certified(stored.retracted, blocks >> np.uint64(32), blocks & np.uint64(0xFFFFFFFF))
+    out = inside(stored.retracted, blocks)
     return blocks[~out]
 
 

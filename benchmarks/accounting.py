@@ -133,7 +133,6 @@ def main() -> None:
                 job,
                 ledger,
                 pool,
-                retracted={},
                 skip_bad_files=False,
                 progress=lambda _n: None,
                 work=at_once,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LumiMask", "LumiMaskError", "blocks", "certified", "check_mask", "load_mask"]
+__all__ = ["LumiMask", "LumiMaskError", "blocks", "certified", "check_mask", "inside", "load_mask"]
 
 _EXPECTED = 'expected {"run": [[first, last], ...], ...}'
 _LARGEST = 2**32 - 1
@@ -102,6 +102,11 @@ def certified(mask: LumiMask, run: ArrayLike, luminosity_block: ArrayLike) -> ND
     >>> certified({"5": ((1, 3), (7, 7))}, [5, 5, 5, 6], [3, 4, 7, 1]).tolist()
     [True, False, True, False]
     """
+    return inside(mask, blocks(run, luminosity_block))
+
+
+def inside(mask: LumiMask, block: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which blocks, as `blocks` gives them, lie in the mask's closed ranges, shape (n,)."""
     ranges = sorted(
         (int(r) << 32 | first, int(r) << 32 | last) for r, pairs in mask.items() for first, last in pairs
     )
@@ -112,11 +117,10 @@ def certified(mask: LumiMask, run: ArrayLike, luminosity_block: ArrayLike) -> ND
         else:
             merged.append((low, high))
     first, last = np.array(merged, dtype=np.uint64).reshape(-1, 2).T
-    key = blocks(run, luminosity_block)
-    index = np.searchsorted(first, key, side="right")
-    inside = index > 0
-    inside[inside] = key[inside] <= last[index[inside] - 1]
-    return inside
+    index = np.searchsorted(first, block, side="right")
+    found = index > 0
+    found[found] = block[found] <= last[index[found] - 1]
+    return found
 
 
 def blocks(run: ArrayLike, luminosity_block: ArrayLike) -> NDArray[np.uint64]:
