@@ -449,7 +449,9 @@ def test_limits_in_windows(tmp_path: Path) -> None:
     found = read(path)
     assert found[3]["certificate"]["reasons"] == ["outside of the spectrum, 20 to 60 GeV"]
     assert found[3]["observed"] is None
-    assert sorted(p.name for p in folder.iterdir()) == ["mass_28.json", "mass_32.json", "mass_40.json"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "mass_28.json", "mass_32.json", "mass_40.json", "provenance.json",
+    ]  # fmt: skip
     whole = tmp_path / "whole.json"
     trila("limit", csv, *search[:-1], "28,32,40", "-o", whole)
     for entry, other in zip(found, read(whole), strict=False):

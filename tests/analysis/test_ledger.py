@@ -200,7 +200,8 @@ from pathlib import Path
 from test_ledger import filled, packed, unit
 made = filled(Path(sys.argv[1]))
 made.store(unit("a"), 0, "of a", ("response", "dijet"), ("r1", "r2"), "", packed(b"1" * 10, b"2"))  # worth a commit by itself
-made._db.execute("PRAGMA cache_size=5")  # so that what is not committed is in the file, and its journal beside it
+for pragma in ("cache_spill=ON", "cache_size=5"):  # so that what is not committed is in the file, and its journal beside it
+    made._db.execute(f"PRAGMA {pragma}")
 big = os.urandom(3_000_000)
 made.store(unit("b"), 1, "of b", ("response", "dijet"), ("r1", "r2"), "", packed(big, big)._replace(seconds=0.0))
 os.kill(os.getpid(), signal.SIGKILL)

@@ -723,6 +723,7 @@ def test_control_c_ends_it_and_once_tells_by_its_exit_code(
     tmp_path: Path, sample: list[Path], start: Callable[..., Page]
 ) -> None:
     page = start(tmp_path, "-o", tmp_path / "empty", "--every", 0.5)
+    until(lambda: page.state()["phase"] == "waiting")  # not in the middle of its first line, which would come twice
     assert page.end(signal.SIGINT) == (0, "ended; the same command goes on from here\n", "")
     code = "import typer; from trila.analysis.cli_watch import watch; typer.run(watch)"
     command = [sys.executable, "-c", code, *map(str, sample[:1]), "-o", str(tmp_path / "result"), "--once", "--every", "0.1"]  # fmt: skip
