@@ -14,6 +14,7 @@ import argparse
 import gc
 import json
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -101,6 +102,8 @@ def measure(
     }
     seconds: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds):
+        for result in ("plain", "pairs"):  # a run over what is there would find nothing left to do
+            shutil.rmtree(folder / result, ignore_errors=True)
         for name, function in todo.items():
             if name != "plain coffea" or number < coffea_rounds:
                 seconds[name].append(timed(function))
