@@ -15,6 +15,7 @@ from trila.analysis.provenance import Provenance, record
 from trila.corrections import calibration_set, correction_set
 from trila.corrections.pairs import Pairs
 from trila.processors.errors import InputError
+from trila.processors.recipes import digest
 from trila.processors.triggers import threshold
 
 __all__ = ["Outcome", "calibrate"]
@@ -75,7 +76,7 @@ def calibrate(
         {
             "result": str(result),
             "corrections": [level.file for level in (config.hlt, config.offline) if level.file],
-            "configuration": results.digest(config.model_dump(mode="json")),
+            "configuration": digest(config.model_dump(mode="json")),
         },
     )
     description = _description(source, config, trigger, pairs, made)
@@ -134,8 +135,8 @@ def _description(
         "orthogonal_triggers": response["orthogonal_triggers"],
         "required_triggers": events["triggers"],
         "era": eras,
-        "lumi_mask_digest": None if events["lumi_mask"] is None else results.digest(events["lumi_mask"]),
-        "manifest_digest": results.digest(manifest),
+        "lumi_mask_digest": None if events["lumi_mask"] is None else digest(events["lumi_mask"]),
+        "manifest_digest": digest(manifest),
         "configuration": config.model_dump(mode="json"),
         "pileup_variable": pileup_variable(source),
         "eta_edges": list(config.scale.eta_edges),

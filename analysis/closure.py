@@ -25,6 +25,7 @@ from trila.corrections.closure_limits import Limit, claimed_from
 from trila.corrections.pairs import Pairs
 from trila.processors.errors import InputError
 from trila.processors.formats import validation_message
+from trila.processors.recipes import digest
 
 __all__ = ["FORMAT_VERSION", "Closure", "closure"]
 
@@ -124,8 +125,8 @@ def closure(
         "claimed_from": claimed_from(made["storage_threshold"]),
         "storage_threshold": made["storage_threshold"],
         "pairs": counts,
-        "manifest_digest": results.digest(source.manifest),
-        "derived_from_this_result": made["manifest_digest"] == results.digest(source.manifest),
+        "manifest_digest": digest(source.manifest),
+        "derived_from_this_result": made["manifest_digest"] == digest(source.manifest),
         "corrections_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
         "configuration": settings.model_dump(mode="json"),
         "rows": [_plain(row) for row in rows],

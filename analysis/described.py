@@ -22,10 +22,10 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from trila.analysis.fit_inputs import read_json
 from trila.analysis.plot_records import plot_text
 from trila.analysis.provenance import Input, Name, Provenance, identity, manifest_of, named_in, record_digest
-from trila.analysis.results import digest
 from trila.corrections.correction_text import text
 from trila.processors.errors import InputError
 from trila.processors.formats import validation_message
+from trila.processors.recipes import digest
 
 __all__ = ["Description", "Files", "description_of"]
 

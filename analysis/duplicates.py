@@ -4,7 +4,7 @@ Every event is told by run, luminosity block and event number, exactly and not b
 of events, identities are spread over files on disk by a hash, and looked at file by file.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,12 +74,9 @@ class _Found(NamedTuple):
 
 
 def check(
-    planned: Plan,
-    ledger: Ledger,
-    pool: Pool,
-    folder: Path,
-    progress: Callable[[str, int], Callable[[int], None]],
-) -> None:
+    planned: Plan, ledger: Ledger, pool: Pool, folder: Path, progress: Callable[[str, int], Callable[[int], None]], *,
+    skip_bad_files: bool,
+) -> Plan:  # fmt: skip
     """Look for events that are planned more than once.
 
     Data are compared across datasets; simulated datasets, whose event numbers begin anew, each with itself.
@@ -90,10 +87,14 @@ def check(
         pool: where files are read.
         folder: for 24 bytes an event, for the time of the check.
         progress: shows long work.
+        skip_bad_files: leave out files that cannot be read; their events are not compared.
+
+    Returns:
+        The plan, without the files that are left out.
 
     Raises:
         InputError: there are some, with examples; or events have no identity, or the disk is full.
-        BadFile: a file cannot be read.
+        BadFile: a file cannot be read, and `skip_bad_files` is not set.
     """
     groups: dict[str, list[_Piece]] = defaultdict(list)
     for number, row in enumerate(planned.files):
@@ -110,34 +111,40 @@ def check(
     advance = progress(
         "looking for duplicates", sum(p.stop - p.start for pieces in groups.values() for p in pieces)
     )
+    bad: dict[int, str] = {}
     for pieces in groups.values():
-        _check(pieces, planned, ledger, pool, folder, advance)
+        bad |= _check(pieces, planned, ledger, pool, folder, advance, skip_bad_files)
+    return planned.without(bad)
 
 
 def _check(
-    pieces: list[_Piece],
-    planned: Plan,
-    ledger: Ledger,
-    pool: Pool,
-    folder: Path,
-    advance: Callable[[int], None],
-) -> None:
+    pieces: list[_Piece], planned: Plan, ledger: Ledger, pool: Pool, folder: Path, advance: Callable[[int], None],
+    skip_bad_files: bool,
+) -> dict[int, str]:  # fmt: skip
+    """Place of a file that cannot be read to the reason; raises InputError if events are there twice."""
     count = 1 + sum(piece.stop - piece.start for piece in pieces) // _AT_A_TIME
-    total, examples = 0, list[_Example]()
-    for piece, found in _read(pieces, ledger, pool):
+    bad: dict[int, str] = {}
+    within: Counter[int] = Counter()  # by file: one may turn out to be bad at its last piece
+    examples: list[_Example] = []
+    for piece, found in _read(pieces, ledger, pool, bad, skip_bad_files):
         advance(piece.stop - piece.start)
-        total += found.again
+        within[piece.number] += found.again
         examples += [
             _Example(block, event, piece.number, piece.number) for block, event in found.examples.tolist()
         ]
         with _writable(folder):
             _spread(found.once, piece.number, count, folder)
+    total = sum(again for number, again in within.items() if number not in bad)
+    examples = [example for example in examples if example.one not in bad]
+    left_out = np.array(list(bad), np.uint64)
     for bucket in range(count):
         path = folder / f"events-{bucket}"
         if path.exists():
             with _writable(folder):
                 rows = np.fromfile(path, np.uint64).reshape(-1, 3)
                 path.unlink()
+            if bad:
+                rows = rows[~np.isin(rows[:, 2], left_out)]
             rows = rows[np.lexsort(rows.T[::-1])]
             again = _repeated(rows[:, :2])
             total += again.size
@@ -147,6 +154,7 @@ def _check(
         raise InputError(
             f"{total} events are in the input more than once, such as {_told(sorted(examples)[:_EXAMPLES], planned)}; leave one out"
         )
+    return bad
 
 
 def _spread(found: Identities, number: int, count: int, folder: Path) -> None:
@@ -176,17 +184,25 @@ def _writable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _read(pieces: list[_Piece], ledger: Ledger, pool: Pool) -> Iterator[tuple[_Piece, _Found]]:
+def _read(
+    pieces: list[_Piece], ledger: Ledger, pool: Pool, bad: dict[int, str], skip_bad_files: bool
+) -> Iterator[tuple[_Piece, _Found]]:
+    """Pieces with their events; files that cannot be read are added to `bad`, if they are to be skipped."""
+
     def tried(piece: _Piece, source: str, kind: str, reason: str) -> None:
         ledger.tried(piece.file, (piece.start, piece.stop), source, kind, reason)
 
     outcomes = carry_out(
-        pool, _identities, None, pieces, sources=lambda piece: piece.row.replicas, tried=tried
-    )
+        pool, _identities, None, pieces, sources=lambda piece: piece.row.replicas,
+        wanted=lambda piece: piece.number not in bad, tried=tried,
+    )  # fmt: skip
     for piece, outcome in outcomes:
-        if isinstance(outcome, BadFile):
+        if not isinstance(outcome, BadFile):
+            yield piece, outcome
+        elif skip_bad_files:
+            bad.setdefault(piece.number, outcome.reason)
+        else:
             raise outcome
-        yield piece, outcome
 
 
 def _identities(_context: None, attempt: Attempt) -> _Found:

@@ -73,12 +73,12 @@ class Dataset(Config):
         }
 
 
-def datasets(inputs: list[str], *, gone: bool = False) -> dict[str, Dataset]:
+def datasets(inputs: list[str], *, empty: bool = False) -> dict[str, Dataset]:
     """Datasets by name; plain files make up one that is called "data".
 
     Args:
         inputs: ROOT files, globs, URLs, `.txt` lists, or one or more filesets (`.yaml`, `.json`).
-        gone: whether a glob may stand for no file, as its files may be gone by now.
+        empty: whether a glob may stand for no file, as its files may be gone by now, or not there yet.
 
     Raises:
         InputError: a glob without files, a list that cannot be read, a fileset of the wrong form, a name used twice.
@@ -87,24 +87,24 @@ def datasets(inputs: list[str], *, gone: bool = False) -> dict[str, Dataset]:
     files: list[str] = []
     for item in inputs:
         if Path(item).suffix in {".yaml", ".yml", ".json"} and not is_remote(item):
-            for name, dataset in _fileset(item, gone).items():
+            for name, dataset in _fileset(item, empty).items():
                 if name in found:
                     raise InputError(f"dataset '{name}' is in two filesets; give it another name in {item}")
                 found[name] = dataset
         else:
-            files += _expand(item, gone=gone)
+            files += _expand(item, empty=empty)
     if files:
         if found:
             raise InputError(
                 f"files ({files[0]}, ...) and a fileset were given together; put the files into the fileset"
             )
         found["data"] = Dataset(files=tuple(files))
-    if not found and not gone:
+    if not found and not empty:
         raise InputError("no input; give ROOT files, a glob, a .txt list, or a fileset (.yaml, .json)")
     return found
 
 
-def _expand(item: str, folder: Path | None = None, *, inside: str = "", gone: bool = False) -> list[str]:
+def _expand(item: str, folder: Path | None = None, *, inside: str = "", empty: bool = False) -> list[str]:
     """Files that an argument, or a line of the list `inside`, stands for; relative to `folder`."""
     if is_remote(item):
         return [item]
@@ -119,10 +119,10 @@ def _expand(item: str, folder: Path | None = None, *, inside: str = "", gone: bo
         names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         if not names:
             raise InputError(f"file list {path} names no file; expected one path or URL a line")
-        return [file for name in names for file in _expand(name, Path(path).parent, inside=path, gone=gone)]
+        return [file for name in names for file in _expand(name, Path(path).parent, inside=path, empty=empty)]
     if any(c in item for c in "*?[") and not exists(path):
         files = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
-        if not files and not gone:
+        if not files and not empty:
             near = Path(path).parent
             there = (
                 nearest(Path(path).name, [entry.name for entry in near.iterdir()])
@@ -146,7 +146,7 @@ def names_a_folder(name: str) -> bool:
     )
 
 
-def _fileset(path: str, gone: bool) -> dict[str, Dataset]:
+def _fileset(path: str, empty: bool) -> dict[str, Dataset]:
     content = read_yaml(path, "fileset")  # JSON is YAML
     if not isinstance(content, dict) or not content:
         raise InputError(f"fileset {path} holds no datasets; expected 'name: {{files: [...]}}'")
@@ -162,7 +162,7 @@ def _fileset(path: str, gone: bool) -> dict[str, Dataset]:
         except ValidationError as error:
             raise InputError(f"fileset {path}, dataset '{name}': {validation_message(error)}") from error
         folder = Path(path).parent
-        files = tuple(file for given in dataset.files for file in _expand(given, folder, gone=gone))
+        files = tuple(file for given in dataset.files for file in _expand(given, folder, empty=empty))
         replicas = {
             _one(given, folder): tuple(_one(place, folder) for place in places)
             for given, places in dataset.replicas.items()

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trila.analysis import spectra
-from trila.analysis.results import digest, write_json
+from trila.analysis.results import write_json
 from trila.fits.resonances import veto_windows
 from trila.fits.spectrum import Spectrum, masked, select
 from trila.processors.documents import read_bytes
 from trila.processors.errors import InputError
+from trila.processors.recipes import digest
 
 __all__ = [
     "FitInput",

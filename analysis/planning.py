@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from trila.processors.pools import Pool
 from trila.processors.readers import FileInfo, Layout
 from trila.processors.run import Attempt, carry_out, cut
 
-__all__ = ["Asked", "Plan", "Planned", "Reading", "plan", "retracted_digest"]
+__all__ = ["Asked", "Plan", "Planned", "Reading", "plan", "retracted_digest", "time_of_change"]
 
 #: Events of a unit at most, unless a chunk holds more: what is lost when a worker dies, and what a task is. It depends on
 #: nothing else, so that sums of weights are the same, bit for bit, however many files and workers there are.
@@ -86,6 +86,18 @@ class Plan(NamedTuple):
         for planned in self.units:
             yield UnitRow(planned.file, planned.names, planned.unit.start, planned.unit.stop, "planned")
 
+    def without(self, bad: Mapping[int, str]) -> "Plan":
+        """The plan without some files: place of a file to the reason why it is skipped."""
+        files = [
+            row._replace(status="skipped", reason=bad[number]) if number in bad else row
+            for number, row in enumerate(self.files)
+        ]
+        return self._replace(
+            files=files,
+            units=[planned for planned in self.units if planned.file not in bad],
+            done={key: leaves for key, leaves in self.done.items() if key[0] not in bad},
+        )
+
 
 class Asked(NamedTuple):
     """What is asked of a plan.
@@ -138,7 +150,7 @@ def plan(
     layouts = _Layouts()
     infos: dict[str, list[_Usable]] = {}
     missing: set[str] = set()
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, str]] = {}  # uuid to dataset and file
     for name, dataset in datasets.items():
         infos[name] = []
         for file in dict.fromkeys(dataset.files):
@@ -147,15 +159,13 @@ def plan(
                 continue
             try:
                 if info.uuid in seen:
-                    raise BadFile(
-                        file, f"is the same file as {seen[info.uuid]} (uuid {info.uuid}); list it once"
-                    )
+                    raise BadFile(file, _same(name, *seen[info.uuid], info.uuid))
                 info = info._replace(layout=layouts.shared(info.layout))
                 used, lacking = layouts.needs(asked.processors, info)
             except BadFile as error:
                 bad[file] = error
                 continue
-            seen[info.uuid] = file
+            seen[info.uuid] = name, file
             missing |= lacking
             infos[name].append(_Usable(file, info, used))
         odd = {error.file: error for error in _odd_ones(name, dataset, infos[name])}
@@ -176,6 +186,13 @@ def plan(
     units, done = _units(files, infos, metadata, asked, layouts, ledger.leaves())
     notes = tuple(f"{file} is listed twice; it is counted once" for file in dict.fromkeys(twice))
     return Plan(files, units, done, tuple(layouts.restricted), metadata, sorted(missing), notes)
+
+
+def _same(name: str, other: str, file: str, uuid: str) -> str:
+    """Why a file of a dataset is not counted, if it is that of another, or of the same, listed before."""
+    if name == other:
+        return f"is the same file as {file} (uuid {uuid}); list it once"
+    return f"is in dataset '{name}', and is the same file as {file} in dataset '{other}' (uuid {uuid}); list it in one"
 
 
 class _Usable(NamedTuple):
@@ -243,7 +260,7 @@ def _look(
     looked: dict[str, _Looked] = {}
     new: list[str] = []
     for file, sources in replicas.items():
-        row, modified = known.get(file), _modified(file)
+        row, modified = known.get(file), time_of_change(file)
         arrived = row.arrived if row is not None else time.time()
         looked[file] = _Looked(None, modified, request, arrived)
         known_so = (
@@ -275,8 +292,11 @@ def _inspect(reading: Reading, attempt: Attempt) -> FileInfo:
     return readers.inspect(attempt.source, reading.table, reading.sources)
 
 
-def _modified(file: str) -> int:
-    """Time of the last change and size of a file in one number; 0 for URLs, which are taken not to change."""
+def time_of_change(file: str) -> int:
+    """What tells whether a file was changed, as `FileRow.modified` has it: its time of change in ns, with its size mixed in.
+
+    0 for URLs, which are taken not to change, and for files that are not there.
+    """
     if readers.is_remote(file):
         return 0
     try:

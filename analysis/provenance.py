@@ -7,7 +7,7 @@ input. A new option is covered without another line, and the record cannot say l
 | input | its digest |
 | --- | --- |
 | a file | SHA-256 of its content |
-| RESULT | `results.digest` of its manifest |
+| RESULT | `recipes.digest` of its manifest |
 
 The digest of a record does not depend on where its inputs lie: in the options, paths stand for what they name. The same
 command on the same content gives the same digest in another folder and on another machine.
@@ -24,9 +24,10 @@ from pydantic_core import to_jsonable_python
 
 from trila import __version__
 from trila.analysis.fit_inputs import read_json
-from trila.analysis.results import digest, package_versions
+from trila.analysis.results import package_versions
 from trila.processors.errors import InputError
 from trila.processors.fingerprints import code_digest
+from trila.processors.recipes import digest
 
 __all__ = [
     "Input",

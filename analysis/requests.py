@@ -103,7 +103,7 @@ def updated(request: Request, files: Sequence[str]) -> Request:
                 raise InputError(
                     f"{asked[_absolute(name)]} was retracted; a run over all files, without --update, takes it in again"
                 )
-    for name, dataset in datasets(list(inputs), gone=True).items():
+    for name, dataset in datasets(list(inputs), empty=True).items():
         known = fileset.get(name)
         if known is None:
             fileset |= {name: dataset} if dataset.files else {}

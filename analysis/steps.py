@@ -219,8 +219,7 @@ def run(
         format=format, max_events=max_events, pairs=pairs,
         options=_options(config=config, format=format, lumi_mask=lumi_mask, corrections=corrections, pairs=pairs),
     )  # fmt: skip
-    executor = "dask" if scheduler or cluster else executor
-    how = How(executor, workers, scheduler, chunk_size, skip_bad_files, check_duplicates, entries)
+    how = How(executor, workers, scheduler, cluster, chunk_size, skip_bad_files, check_duplicates, entries)
     with results.working(Path(result)) as folder, Ledger(Path(result), write=True) as ledger:
         before = requests.earlier(ledger)
         lifted = [] if before is None else [*before.retracted_files, *before.retracted_blocks]
@@ -251,17 +250,12 @@ def update(
     """
     path = Path(result)
     if not (path / ledger_module.NAME).is_file():
-        raise InputError(
-            f"{path} holds no run to update; `trila run PROCESSORS FILES... -o {path}` makes one"
-        )
-    executor = "dask" if scheduler or cluster else executor
-    how = How(executor, workers, scheduler, chunk_size, skip_bad_files, check_duplicates, None)
+        raise _no_run(path)
+    how = How(executor, workers, scheduler, cluster, chunk_size, skip_bad_files, check_duplicates, None)
     with results.working(path) as folder, Ledger(path, write=True) as ledger:
         request = requests.earlier(ledger)
         if request is None:
-            raise InputError(
-                f"{path} holds no run to update; `trila run PROCESSORS FILES... -o {path}` makes one"
-            )
+            raise _no_run(path)
         if processors and set(processors) != set(request.processors):
             raise InputError(
                 f"{path} was made by {','.join(request.processors)}, not {','.join(processors)}; leave them out, or run them "
@@ -276,16 +270,26 @@ def update(
         return _fulfil(request, how, path, folder, ledger, progress, command, [], clear=False)
 
 
+def _no_run(path: Path) -> InputError:
+    return InputError(f"{path} holds no run to update; `trila run PROCESSORS FILES... -o {path}` makes one")
+
+
 class How(NamedTuple):
     """What does not change the result: where and in what pieces it is made. Fields as the arguments of `run`."""
 
     executor: str
     workers: int | None
     scheduler: str | None
+    cluster: str | None
     chunk_size: int | None
     skip_bad_files: bool
     check_duplicates: bool
     entries: tuple[int, int] | None
+
+    @property
+    def where(self) -> str:
+        """The executor; a cluster, running or to be started, is Dask's."""
+        return "dask" if self.scheduler or self.cluster else self.executor
 
 
 def _fulfil(
@@ -315,7 +319,9 @@ def _fulfil(
             )  # fmt: skip
             _check_mixture(request, planned)
             if how.check_duplicates:
-                duplicates.check(planned, ledger, pool, folder, progress)
+                planned = duplicates.check(
+                    planned, ledger, pool, folder, progress, skip_bad_files=how.skip_bad_files
+                )
             if clear:  # an update that fails is asked for again; what there is says what is in the products
                 requests.remember(ledger, request)
             ledger.replace_plan(planned.files, planned.rows(names))
@@ -388,13 +394,13 @@ def _packages() -> dict[str, str]:
 
 @contextmanager
 def _pool(how: How, options: ClusterOptions, pairs: Path | None) -> Iterator[Pool]:
-    if how.executor == "local":
+    if how.where == "local":
         with closing(LocalPool()) as here:
             yield here
-    elif how.executor == "processes":
+    elif how.where == "processes":
         with closing(ProcessPool(how.workers or os.cpu_count() or 1)) as processes:
             yield processes
-    elif how.executor == "dask":
+    elif how.where == "dask":
         if how.workers is not None:
             options = options.model_copy(update={"workers": how.workers})
         with connect(how.scheduler, options) as client:

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trila.analysis import planning, requests, results, steps
+from trila.analysis import requests, results, steps
 from trila.analysis.accounting import added_up_again, fractions
 from trila.analysis.ledger import FileRow, Leaf, Ledger
+from trila.analysis.planning import time_of_change
 from trila.analysis.spectra_histograms import uhi_histogram
 from trila.corrections.lumi import LumiMask, inside
 from trila.corrections.luminosity import ranges
@@ -361,7 +362,7 @@ def _input_faults(row: FileRow) -> Iterable[str]:
             now = f"{found.entries} entries, {found.size} bytes, uuid {found.uuid}"
             was = f"{row.info.entries} entries, {row.info.size} bytes, uuid {row.info.uuid}"
             return (f"{source} is another file now: {now}; processed were {was}",)
-        if source == row.file and row.modified not in (0, planning._modified(source)):
+        if source == row.file and row.modified not in (0, time_of_change(source)):
             return (f"{source} was changed or touched after it was read: its time of change is another",)
         return ()
     return complaints[:1]

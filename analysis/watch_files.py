@@ -205,14 +205,11 @@ def _is_glob(item: str) -> bool:
 
 
 def _present(inputs: Sequence[str]) -> dict[str, Dataset]:
-    """Datasets with absolute paths; an empty folder and a glob without files stand for none yet."""
-    items = []
-    for given in inputs:
-        folder = not is_remote(given) and Path(given).is_dir()
-        item = f"{glob.escape(given)}/**/*.root" if folder else given
-        if is_remote(item) or not _is_glob(item) or next(glob.iglob(item, recursive=True), None):  # noqa: PTH207
-            items.append(item)
-    found = datasets(items) if items else {}
+    """Datasets with absolute paths; an empty folder and a glob without files, also one of a fileset, stand for none yet."""
+    items = [
+        f"{glob.escape(given)}/**/*.root" if not is_remote(given) and Path(given).is_dir() else given
+        for given in inputs
+    ]
     return {
         name: dataset.model_copy(
             update={
@@ -220,7 +217,7 @@ def _present(inputs: Sequence[str]) -> dict[str, Dataset]:
                 "replicas": {_absolute(f): tuple(map(_absolute, p)) for f, p in dataset.replicas.items()},
             }
         )
-        for name, dataset in found.items()
+        for name, dataset in datasets(items, empty=True).items()
     }
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Self
 
 import yaml
 
+from trila.analysis import ledger as ledgers
 from trila.analysis import requests, results, steps
 from trila.analysis.config import RunConfig, load_config, with_options
 from trila.analysis.filesets import Dataset
@@ -118,31 +119,29 @@ class Watch:
         for name, value in (("every", wish.every), ("patience", wish.patience)):
             if not 0 < value < 1e9:
                 raise InputError(f"--{name} is {value:g}; expected seconds above 0, such as 10")
+        # all that can be wrong is looked at before anything is made: nothing is left where nothing was
         self._options, rest = split_config(wish.config)
+        settings = with_options(
+            load_config(wish.config), lumi_mask=wish.lumi_mask, corrections=wish.corrections
+        )
+        before = self._before()
+        if before is not None:
+            self._check_same(before, settings)
+            settings = before.config
+        self._processors = wish.processors or (before.processors if before else PROCESSORS)
+        format = before.format if before else wish.format
+        check_steps(wish.then, self._options, self._processors)
+        for name in self._processors:
+            steps.make_processor(name, settings)
+        self.state = WatchState(self._live / "state.json", f"trila watch: {wish.result.name}", self._clock)
+        self._arrivals = Arrivals(
+            wish.inputs, patience=wish.patience, table=formats.load(format) if format else None,
+            sources=settings.reader.collections, used=self.state.used, looked=self.state.looked, clock=self._clock,
+        )  # fmt: skip
         with ExitStack() as opened:
             self._claim(opened)
             if rest is not None:
                 self._config.write_text(yaml.safe_dump(rest, sort_keys=False))
-            settings = with_options(
-                load_config(self._config if rest is not None else None), lumi_mask=wish.lumi_mask, corrections=wish.corrections,
-            )  # fmt: skip
-            with Ledger(wish.result) as ledger:
-                before = requests.earlier(ledger)
-            if before is not None:
-                self._check_same(before, settings)
-                settings = before.config
-            self._processors = wish.processors or (before.processors if before else PROCESSORS)
-            format = before.format if before else wish.format
-            check_steps(wish.then, self._options, self._processors)
-            for name in self._processors:
-                steps.make_processor(name, settings)
-            self.state = WatchState(
-                self._live / "state.json", f"trila watch: {wish.result.name}", self._clock
-            )
-            self._arrivals = Arrivals(
-                wish.inputs, patience=wish.patience, table=formats.load(format) if format else None,
-                sources=settings.reader.collections, used=self.state.used, looked=self.state.looked, clock=self._clock,
-            )  # fmt: skip
             with suppress(InputError):  # nothing there yet, or not complete, as it was killed
                 self._show(results.read(wish.result, min_fraction=0.0))
                 self.state.plots(self.plots)
@@ -164,6 +163,13 @@ class Watch:
         Ledger(path, write=True).close()
         self.plots.mkdir(parents=True, exist_ok=True)
         opened.enter_context(exclusive(self._live))
+
+    def _before(self) -> Request | None:
+        """What the last run into RESULT was asked to do; None without one."""
+        if not (self.wish.result / ledgers.NAME).is_file():
+            return None
+        with Ledger(self.wish.result) as ledger:
+            return requests.earlier(ledger)
 
     def _check_same(self, before: Request, settings: RunConfig) -> None:
         """Options that shape a result are those of its first run; they may be left out."""

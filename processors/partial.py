@@ -179,6 +179,7 @@ def process_unit(job: Job, unit: Unit, source: str) -> Measured:
             partials[place] += _partial(job.processors[position], output)
             if unit.pairs is not None and "pairs" in output:
                 tables.append(output["pairs"])
+            del output  # its histograms would be there beside those of the next chunk
         branches |= {entry.branch for entry in log}
     digest = None
     if tables and unit.pairs is not None and job.pairs is not None:
@@ -226,9 +227,10 @@ def _located(
 
     Raises:
         BadFile: the range cannot be read.
+        InputError, CorrectionError: the error, if it is one of these, as it says itself whose fault it is.
     """
     if isinstance(error, (InputError, CorrectionError)):
-        return error
+        raise error  # returned, it would become its own cause, and Dask follows causes to their end
     readers.readable(source, unit.tree, job.layouts[unit.layout], start, stop)
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
     if position is None:

@@ -19,6 +19,7 @@ from trila.corrections.calibration_set import metadata
 from trila.corrections.derivation import DerivationConfig
 from trila.corrections.pairs import Pairs
 from trila.processors.errors import InputError
+from trila.processors.recipes import digest
 
 SMALL = "scale: {eta_edges: [-2.5, 0.0, 2.5], entries: 30, replicas: 20, eigen_variations: 2, knots: 3}\n"
 
@@ -49,7 +50,7 @@ def made(result: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 def test_the_file_says_where_it_comes_from(made: tuple[Path, str], result: Path) -> None:
     manifest = json.loads((result / "manifest.json").read_text())
     said = metadata(str(made[0]))
-    assert said["manifest_digest"] == results.digest(manifest)
+    assert said["manifest_digest"] == digest(manifest)
     assert said["levels"] == {
         "hlt": {"level": "raw", "file": None, "correction": None},
         "offline": {"level": "stored", "file": None, "correction": None},

@@ -34,6 +34,7 @@ from trila.corrections.jets import CorrectionError
 from trila.corrections.pileup import Offset
 from trila.corrections.resampling import second_half
 from trila.corrections.response_curve import Curve
+from trila.processors import recipes
 from trila.processors.errors import InputError
 
 Columns = dict[str, Any]
@@ -94,7 +95,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """RESULT and its calibration."""
     folder = tmp_path_factory.mktemp("closure")
     result = write_result(folder / "result")
-    digest = results.digest(results.read(result).manifest)
+    digest = recipes.digest(results.read(result).manifest)
     return result, write_calibration(folder / "calibration.json.gz", digest=digest)
 
 
@@ -149,7 +150,7 @@ def test_what_is_written(made: tuple[Path, Path], found: Closure) -> None:
     assert content == json.loads(json.dumps(found.summary))
     assert content["trila"] == __version__
     assert content["corrections_sha256"] == hashlib.sha256(calibration.read_bytes()).hexdigest()
-    assert content["manifest_digest"] == results.digest(results.read(result).manifest)
+    assert content["manifest_digest"] == recipes.digest(results.read(result).manifest)
     assert content["derived_from_this_result"] is True
     assert content["definition"] == "median of corrected HLT pT over offline pT of the probes, minus 1"
     assert len(content["rows"]) == len(found.rows)

@@ -338,7 +338,7 @@ def test_worker_without_this_trila(
     version: str | None, message: str, without_trila: Callable[[str | None], str]
 ) -> None:
     """Where `-S` leaves out the environment's own packages, and another folder of packages takes their place."""
-    from trila.analysis.results import digest
+    from trila.processors.recipes import digest
 
     begin = time.monotonic()
     with worker("-S", path=without_trila(version)) as client, pytest.raises(InputError, match=message):

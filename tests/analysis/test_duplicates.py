@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from trila.analysis import cli, duplicates, results, steps
+from trila.analysis.ledger import Ledger
 from trila.analysis.verification import verify
 from trila.processors.errors import BadFile, InputError
 
@@ -172,16 +173,69 @@ def test_what_cannot_be_told_is_refused() -> None:
         run("a.root")
 
 
-def test_a_file_that_cannot_be_read_is_named() -> None:
-    write("a.root", [(1, 1, n) for n in range(50)])
-    with uproot.open("a.root") as file:
+def spoil(name: str) -> None:
+    """Damage the first basket of the event numbers."""
+    with uproot.open(name) as file:
         key = file["Events"]["event"].basket_key(0)
         place = int(key.fSeekKey + key.fKeylen)
-    data = bytearray(Path("a.root").read_bytes())
+    data = bytearray(Path(name).read_bytes())
     data[place : place + 9] = b"\xff" * 9
-    Path("a.root").write_bytes(data)
+    Path(name).write_bytes(data)
+
+
+def test_a_file_that_cannot_be_read_is_named() -> None:
+    write("a.root", [(1, 1, n) for n in range(50)])
+    spoil("a.root")
     with pytest.raises(BadFile, match=r"^a\.root: branch event cannot be read"):
         run("a.root")
+
+
+def test_a_file_that_cannot_be_read_is_skipped_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has events of another file, and some twice, which do not count, as it does not; of its pieces one is good."""
+    monkeypatch.setattr(duplicates, "_AT_A_TIME", 40)
+    for number in range(2):
+        write(f"{number}.root", [(1, number, n) for n in range(50)])
+    rows = [(1, 0, n) for n in range(30)] + [(1, 0, n) for n in range(30)]
+    write("bad.root", rows)
+    pieces = duplicates._identities
+
+    def reads(context: None, attempt: Any) -> Any:
+        if attempt.item.file == "bad.root" and attempt.item.start > 0:
+            raise BadFile("bad.root", "branch event cannot be read in entries 40 to 60")
+        return pieces(context, attempt)
+
+    monkeypatch.setattr(duplicates, "_identities", reads)
+    outcome = steps.run(
+        ["dijet"], ["0.root", "bad.root", "1.root"], "result", check_duplicates=True, skip_bad_files=True
+    )
+    assert outcome.skipped == {"bad.root": "branch event cannot be read in entries 40 to 60"}
+    with Ledger(Path("result")) as ledger:
+        assert ledger.rows("SELECT file, kind, reason FROM attempts") == [
+            ("bad.root", "input", outcome.skipped["bad.root"])
+        ]
+        assert ledger.rows("SELECT status, count(*) FROM units GROUP BY 1") == [("done", 2)]
+    manifest = outcome.result.manifest
+    assert [(i["status"], i["processed"]) for i in manifest["inputs"]] == [("done", 50), ("skipped", 0), ("done", 50)]  # fmt: skip
+    data = manifest["datasets"]["data"]
+    assert (data["events"], data["planned"]) == (100, 160)
+    assert not any(check.faults for check in verify("result", silent))
+    alone = steps.run(["dijet"], ["0.root", "1.root"], "alone").result
+    one, two = (found.histograms["dijet.mass"].view(flow=True).tobytes() for found in (outcome.result, alone))
+    assert (one, outcome.result.cutflow) == (two, alone.cutflow)
+    write("again.root", [(1, 1, 7)])
+    with pytest.raises(
+        InputError, match=r"^1 events are .*event 7 in 1\.root and again\.root; leave one out$"
+    ):
+        run("0.root", "bad.root", "1.root", "again.root", skip_bad_files=True)
+
+
+def test_no_file_can_be_read() -> None:
+    write("a.root", [(1, 1, n) for n in range(50)])
+    spoil("a.root")
+    with pytest.raises(
+        InputError, match=r"none of 1 files could be read; the first is a\.root: branch event cannot"
+    ):
+        run("a.root", skip_bad_files=True)
 
 
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:

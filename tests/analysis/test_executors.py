@@ -8,16 +8,16 @@ the code, says it once and leaves nothing behind.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import pickle
 import re
-import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import hist
@@ -27,10 +27,9 @@ import pyarrow.parquet as pq
 import pytest
 import uhi.io.zip
 import uproot
-from typer.testing import CliRunner
 
 from trila import __version__
-from trila.analysis import cli, cluster, steps
+from trila.analysis import cluster, steps
 from trila.analysis.simulation import Kind, simulate
 from trila.corrections.jets import CorrectionError
 from trila.corrections.lumi import LumiMaskError
@@ -43,30 +42,21 @@ EVENTS = 12_000
 PROCESSORS: dict[Kind, str] = {"jets": "response,efficiency", "dijet": "dijet", "dimuon": "dimuon"}
 
 
-class Done(NamedTuple):
-    """How a command ended."""
+def _load_commands() -> ModuleType:
+    """Import it from beside this file: the tests are not a package."""
+    name = "trila_tests_commands"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("commands.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
 
-    code: int
-    stdout: str
-    stderr: str
 
-
-def trila(*arguments: object) -> Done:
-    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-    return Done(done.exit_code, done.stdout, done.stderr)
-
-
-def command(*arguments: object, folder: Path) -> Done:
-    script = Path(sys.executable).with_name("trila")
-    done = subprocess.run(
-        [str(script), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-        cwd=folder,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+commands = _load_commands()
+trila, command, spoil = commands.trila, commands.command, commands.spoil
 
 
 # ---- samples and results
@@ -191,21 +181,10 @@ def _with_bad_files(samples: Samples, folder: Path, kind: Kind) -> tuple[list[Pa
     short = folder / "short.root"
     short.write_bytes(good[0].read_bytes()[:-100])
     (path,) = simulate(folder / "other", kind=kind, events=2000, seed=9, block=200)
-    spoil(path, "ScoutingPFJet_pt")
+    spoil(path)
     alone = folder / "alone"
     assert trila("run", PROCESSORS[kind], *good, "-o", alone).code == 0
     return [good[0], path, good[1], short, good[2]], alone
-
-
-def spoil(path: Path, branch: str) -> None:
-    """Damage the last basket of a branch, so that the file opens but cannot be read to its end."""
-    with uproot.open(path) as file:
-        tree = next(file[name] for name in file.keys(cycle=False))
-        key = tree[branch].basket_key(tree[branch].num_baskets - 1)
-        position = int(key.fSeekKey + key.fKeylen)
-    data = bytearray(path.read_bytes())
-    data[position] ^= 0xFF
-    path.write_bytes(data)
 
 
 def check_skipping(kind: Kind, samples: Samples, folder: Path, *options: object) -> None:
@@ -364,17 +343,6 @@ def test_errors_travel_between_processes(error: Exception) -> None:
 
 
 # ---- on a cluster
-
-
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    """Address of a cluster of two processes."""
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
-    ) as running:
-        yield str(running.scheduler_address)
 
 
 @pytest.mark.slow

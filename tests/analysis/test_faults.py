@@ -7,6 +7,7 @@ always a run over the good files alone, bit for bit.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -18,14 +19,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import uproot
-from typer.testing import CliRunner
 
-from trila.analysis import accounting, cli, planning, results, steps
+from trila.analysis import accounting, planning, results, steps
 from trila.analysis import ledger as ledgers
 from trila.analysis.ledger import Ledger
 from trila.analysis.simulation import simulate
@@ -36,28 +37,21 @@ from trila.processors.errors import BadFile
 FILES, EVENTS = 20, 60
 
 
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-def trila(*arguments: object) -> Done:
-    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-    return Done(done.exit_code, done.stdout, done.stderr)
-
-
-def script(*arguments: object) -> list[str]:
-    return [str(Path(sys.executable).with_name("trila")), *map(str, arguments)]
+def _load_commands() -> ModuleType:
+    """Import it from beside this file: the tests are not a package."""
+    name = "trila_tests_commands"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("commands.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
 
 
-def command(*arguments: object, folder: Path) -> Done:
-    done = subprocess.run(
-        script(*arguments), capture_output=True, text=True, timeout=180, check=False, cwd=folder
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+commands = _load_commands()
+trila, command, spoil = commands.trila, commands.command, commands.spoil
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +66,6 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def files(sample: list[Path], tmp_path: Path) -> list[Path]:
     (tmp_path / "files").mkdir()
     return [Path(shutil.copy(path, tmp_path / "files")) for path in sample]
-
-
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    """Address of a cluster of two processes."""
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
-    ) as running:
-        yield str(running.scheduler_address)
 
 
 @pytest.fixture
@@ -126,17 +109,6 @@ def rows(result: Path) -> dict[str, tuple[str, str, int | None]]:
         )
     assert {(file, unit) for file, unit, _ in units} <= {("done", "done"), ("skipped", "skipped")}
     return {Path(file).name: rest for file, *rest in found}
-
-
-def spoil(path: Path, branch: str = "ScoutingPFJet_pt") -> None:
-    """Damage the last basket of a branch: the file opens, but cannot be read to its end."""
-    with uproot.open(path) as file:
-        tree = file["Events"]
-        key = tree[branch].basket_key(tree[branch].num_baskets - 1)
-        position = int(key.fSeekKey + key.fKeylen)
-    data = bytearray(path.read_bytes())
-    data[position] ^= 0xFF
-    path.write_bytes(data)
 
 
 def renamed(path: Path, number: uuid.UUID, target: Path) -> Path:
@@ -311,6 +283,19 @@ def test_a_file_is_counted_once_however_often_it_is_listed(files: list[Path], tm
     assert sum(item["processed"] for item in manifest["inputs"]) == 3 * EVENTS
 
 
+def test_the_same_file_in_two_datasets_is_told_with_both(files: list[Path], tmp_path: Path) -> None:
+    shutil.copy(files[0], tmp_path / "copy.root")
+    content = {"a": {"files": [str(files[0])]}, "b": {"files": [str(files[1]), str(tmp_path / "copy.root")]}}
+    (tmp_path / "set.json").write_text(json.dumps(content))
+    done = trila("run", "dijet", tmp_path / "set.json", "-o", tmp_path / "result")
+    assert done.code == 2
+    assert re.fullmatch(
+        rf"error: {tmp_path}/copy.root: is in dataset 'b', and is the same file as {files[0]} in dataset 'a' \(uuid [\w-]+\); "
+        "list it in one; --skip-bad-files goes on without it\n",
+        done.stderr,
+    ), done.stderr
+
+
 # ---- replicas, and errors that pass
 
 
@@ -418,6 +403,14 @@ class Slow(Counts):
         time.sleep(0.5)
 
 
+class Shortens(Counts):
+    def before(self, events):
+        file = events.metadata["filename"]
+        if "_003" in file:
+            os.truncate(file, 4096)
+            np.asarray(events.event)  # of the mapped file, which has no such page any more
+
+
 class Fails(Counts):
     def before(self, events):
         if np.any(np.asarray(events.event) == 3 * 60 + 18):
@@ -430,7 +423,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder to work in, with processors of one's own."""
     name = f"faulty_{uuid.uuid4().hex}"  # a module is imported once
     (tmp_path / f"{name}.py").write_text(MODULE)
-    classes = ("Counts", "Dies", "Slow", "Fails")
+    classes = ("Counts", "Dies", "Slow", "Shortens", "Fails")
     settings = {"processors": {f"{name}:{c}": {"folder": str(tmp_path)} for c in classes}}
     (tmp_path / "config.yaml").write_text(json.dumps(settings))
     monkeypatch.chdir(tmp_path)
@@ -462,6 +455,29 @@ def test_workers_are_killed(where: list[str], files: list[Path], mine: Path) -> 
     assert results.read("result").cutflow["data"]["dijet"] == alone.cutflow["data"]["dijet"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["processes", "dask"], indirect=True)
+def test_a_file_is_cut_short_while_it_is_read(where: list[str], files: list[Path], mine: Path) -> None:
+    """Which costs a worker its life; the one that tries again finds a truncated file."""
+    done = command(
+        "run", f"{mine.name}:Shortens,dijet", *files[:6], "-o", "result", "--config", "config.yaml", "--skip-bad-files", *where,
+        folder=mine.parent,
+    )  # fmt: skip
+    assert done.code == 3, done.stderr
+    assert re.fullmatch(
+        rf"skipped {files[3]}: is truncated: 4096 bytes, but its header says \d+; copy it again\n",
+        done.stderr,
+    )
+    assert [status for status, *_ in rows(Path("result")).values()] == ["done"] * 3 + ["skipped"] + [
+        "done"
+    ] * 2
+    found = results.read("result", min_fraction=0)
+    assert found.histograms["Shortens.x"].sum(flow=True).value == 5 * EVENTS
+    with Ledger(Path("result")) as ledger:
+        tried = ledger.rows("SELECT kind FROM attempts WHERE file = ?", str(files[3]))
+    assert (("worker",) in tried) == ("--workers" in where)  # Dask tells nobody
+
+
 def _done(result: Path) -> int:
     """Units that are done, as whoever looks at a running run sees them; -1 before there are any."""
     if not (result / "ledger.sqlite").is_file():
@@ -486,7 +502,7 @@ def _wait(result: Path, units: int, going: subprocess.Popen[str]) -> None:
 
 def _start(*arguments: object, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        script(*arguments), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        commands.script(*arguments), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

@@ -106,6 +106,19 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
     assert begin <= end
 
 
+def test_of_tries_that_failed_the_last_ones_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also over many openings, as a watch makes them: the ledger does not grow with each."""
+    monkeypatch.setattr(ledgers, "_MOST_TRIES", 5)
+    for number in range(7):
+        with Ledger(tmp_path, write=True) as made:
+            made.tried("a", None, "a", "input", "no such file")
+            made.tried("b", (0, 30), "b", "input", f"reason {number}")
+    with Ledger(tmp_path) as read:
+        assert read.rows("SELECT file, reason FROM attempts ORDER BY rowid") == [
+            ("b", "reason 4"), ("a", "no such file"), ("b", "reason 5"), ("a", "no such file"), ("b", "reason 6"),
+        ]  # fmt: skip
+
+
 def test_another_plan_leaves_what_was_done(tmp_path: Path) -> None:
     with filled(tmp_path) as made:
         made.store(unit("a"), 0, "of a", ("response", "dijet"), ("r1", "r2"), "", packed(b"one", b"two"))

@@ -28,6 +28,7 @@ from trila.analysis.provenance import Input, Provenance, inputs_of, on_rows, rec
 from trila.corrections import correction_set
 from trila.corrections.jets import CorrectionError
 from trila.processors.errors import InputError
+from trila.processors.recipes import digest
 
 MANIFEST = {
     "format_version": 1, "trila": "0.1.0", "command": ["trila", "run", "dijet", "data/*.root", "-o", "my result"],
@@ -107,7 +108,7 @@ def test_inputs_are_what_the_options_name(work: Path) -> None:
     names = ["mine.py", "edges.txt", "peak.yaml", "a:b.csv", "table[1]"]
     assert [item.path for item in found] == ["result", *names]
     manifest = json.loads((work / "result" / "manifest.json").read_text())
-    assert found[0] == Input(path="result", kind="result", sha256=results.digest(manifest))
+    assert found[0] == Input(path="result", kind="result", sha256=digest(manifest))
     for item, name in zip(found[1:], names, strict=True):
         assert item == Input(path=name, sha256=sha256(work / name), size=len(name))
 
@@ -245,7 +246,7 @@ def test_a_plot_down_to_the_root_files(name: str, work: Path) -> None:
     }
     assert result.record is not None
     assert result.record.command == "trila run dijet 'data/*.root' -o 'my result'"
-    mask = results.digest(MANIFEST["configuration"]["events"]["lumi_mask"])  # type: ignore[index]
+    mask = digest(MANIFEST["configuration"]["events"]["lumi_mask"])  # type: ignore[index]
     assert result.record.options == {
         "dijet.corrections": "cal.json", "events.triggers": ["DST_A"], "events.lumi_mask": f"digest {mask}",
     }  # fmt: skip

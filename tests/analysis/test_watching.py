@@ -214,6 +214,30 @@ def test_lists_and_filesets_are_read_again(tmp_path: Path, sample: list[Path]) -
     assert look.datasets["a"].era == "x"
 
 
+def test_globs_of_filesets_and_lists_may_stand_for_no_file_yet(tmp_path: Path, sample: list[Path]) -> None:
+    """For a run they may not."""
+    clock = Clock()
+    (tmp_path / "data.yaml").write_text(f"a: {{files: [{sample[0]}]}}\nb: {{files: ['b/*.root'], era: x}}\n")
+    (tmp_path / "data.txt").write_text(f"{sample[1]}\nb/*.root\n")
+    message = r"no file matches .*b/\*\.root; check the folder"
+    for name, waiting in (("data.yaml", {"a": 0, "b": 0}), ("data.txt", {"data": 0})):
+        given = str(tmp_path / name)
+        with pytest.raises(InputError, match=message):
+            filesets.datasets([given])
+        arrivals = Arrivals([given], patience=100.0, clock=clock)
+        arrivals.look()
+        clock.sleep(10.0)
+        look = arrivals.look()
+        assert (len(look.new), look.waiting, look.complaints) == (1, waiting, {})
+        arrivals.take(look.new)
+        (tmp_path / "b").mkdir()
+        shutil.copyfile(sample[2], tmp_path / "b" / "c.root")
+        arrivals.look()
+        clock.sleep(10.0)
+        assert list(arrivals.look().new) == [str(tmp_path / "b" / "c.root")]
+        shutil.rmtree(tmp_path / "b")
+
+
 def test_a_url_is_asked_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     from trila.processors import readers
     from trila.processors.errors import BadFile
@@ -433,6 +457,44 @@ def test_times_must_be_above_zero(tmp_path: Path, name: str, value: float) -> No
     with pytest.raises(InputError, match=rf"--{name} is {value:g}; expected seconds above 0, such as 10"):
         Told().watch(tmp_path / "result", tmp_path, **{name: value}).__enter__()
     assert not (tmp_path / "result").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"processors": ("dijets",)}, "unknown processor 'dijets'; did you mean dijet"),
+        ({"then": ("calibrate",)}, "step calibrate needs the processor response"),
+        ({"config": "dijet: {delta_eta: 1.1}"}, r"c\.yaml: dijet\.delta_eta: Extra inputs are not permitted"),
+        ({"config": "watch: {fits: {}}"}, "section watch: fits: Extra inputs are not permitted"),
+        ({"lumi_mask": "gone.json"}, "gone.json cannot be read: No such file"),
+        ({"format": "cms-scoutin"}, "unknown format 'cms-scoutin'; did you mean cms-scouting"),
+        ({"inputs": "incoming"}, "incoming is not there; give a folder, a glob, a list or a fileset that is"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wish = {"inputs": "*.root"} | wrong
+    if "config" in wish:
+        Path("c.yaml").write_text(wish["config"])
+        wish["config"] = "c.yaml"
+    before = sorted(Path().iterdir())
+    with pytest.raises(ValueError, match=message):  # the mask's error is one of the corrections
+        Told().watch(Path("made/result"), wish.pop("inputs"), **wish).__enter__()
+    assert sorted(Path().iterdir()) == before
+
+
+def test_who_is_refused_changes_nothing_of_what_is_there(tmp_path: Path, sample: list[Path]) -> None:
+    """Not even the configuration that the next update would take."""
+    result, config = tmp_path / "result", tmp_path / "c.yaml"
+    config.write_text("dijet: {delta_eta_max: 1.1}\n")
+    with Told().watch(result, sample[0], config=config):
+        pass
+    config.write_text("dijet: {delta_eta_max: wide}\n")
+    with pytest.raises(InputError, match=r"c\.yaml: dijet\.delta_eta_max: Input should be a valid number"):
+        Told().watch(result, sample[0], config=config).__enter__()
+    assert (result / "live" / "config.yaml").read_text() == "dijet:\n  delta_eta_max: 1.1\n"
 
 
 @pytest.mark.slow
@@ -723,7 +785,8 @@ def test_control_c_ends_it_and_once_tells_by_its_exit_code(
     tmp_path: Path, sample: list[Path], start: Callable[..., Page]
 ) -> None:
     page = start(tmp_path, "-o", tmp_path / "empty", "--every", 0.5)
-    until(lambda: page.state()["phase"] == "waiting")  # not in the middle of its first line, which would come twice
+    # not in the middle of its first line, which would come twice
+    until(lambda: page.state()["phase"] == "waiting")
     assert page.end(signal.SIGINT) == (0, "ended; the same command goes on from here\n", "")
     code = "import typer; from trila.analysis.cli_watch import watch; typer.run(watch)"
     command = [sys.executable, "-c", code, *map(str, sample[:1]), "-o", str(tmp_path / "result"), "--once", "--every", "0.1"]  # fmt: skip
