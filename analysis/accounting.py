@@ -146,6 +146,7 @@ class _Sums:
         for number, row in enumerate(planned.files):
             if row.status != "skipped" and row.info is not None:
                 self._members[row.dataset, _group(row.info.uuid)].append(number)
+        self._last: dict[str, Total] = {}  # sums over the last group that was done
         self._waiting: dict[tuple[str, int], int] = defaultdict(int)
         for one in planned.units:
             self._waiting[self._place(one.file)] += 1
@@ -162,8 +163,9 @@ class _Sums:
         place = self._place(one.file)
         self._waiting[place] -= 1
         if not self._waiting[place]:
+            self._last = {}
             for position in range(self._processors):
-                self._sum(place, position)
+                self._sum(place, position, self._last)
 
     def leave_out(self, file: int) -> None:
         """A file is not to be counted."""
@@ -173,13 +175,30 @@ class _Sums:
         files = sorted(self._members[place], key=lambda n: self._files[n].info.uuid)  # type: ignore[union-attr]
         return [leaf for n in files for leaf in sorted(self._leaves[n, position], key=lambda x: x.start)]
 
-    def _sum(self, place: tuple[str, int], position: int) -> bytes | None:
-        """The sum over a group, made where it is not there; None without files. A single leaf is its own sum."""
+    def _places(self, dataset: str) -> list[tuple[str, int]]:
+        """Groups of a dataset that have files, in their order."""
+        return sorted(place for place, files in self._members.items() if place[0] == dataset and files)
+
+    def _key(self, leaves: list[Leaf]) -> str:
+        """Under which a sum of leaves is kept."""
+        key = digest([(x.recipe, x.input, x.start, x.stop, x.retracted) for x in leaves])
+        self._keys.add(key)
+        return key
+
+    def _sum(
+        self, place: tuple[str, int], position: int, made: dict[str, Total] | None = None
+    ) -> bytes | None:
+        """The sum over a group, made where it is not there; None without files. A single leaf is its own sum.
+
+        Args:
+            place: dataset and group.
+            position: of the processor.
+            made: the sum is put there, by its key, if it had to be made.
+        """
         leaves = self._of(place, position)
         if len(leaves) < 2:
             return self._ledger.data(leaves[0]) if leaves else None
-        key = digest([(x.recipe, x.input, x.start, x.stop, x.retracted) for x in leaves])
-        self._keys.add(key)
+        key = self._key(leaves)
         found = self._ledger.sum(key) if self._stored else None
         if found is None:
             total = Total()
@@ -188,19 +207,29 @@ class _Sums:
             found = total.packed()
             if self._stored:
                 self._ledger.store_sum(key, found)
+            if made is not None:
+                made[key] = total
         return found
+
+    def _total(self, places: list[tuple[str, int]], position: int) -> Total:
+        """The sum over groups; that over a single one is taken as it is, if it was just made."""
+        if len(places) == 1:
+            whole = self._last.pop(self._key(self._of(places[0], position)), None)
+            if whole is not None:
+                return whole
+        total = Total()
+        for data in (self._sum(place, position) for place in places):
+            if data is not None:
+                total.add(data)
+        return total
 
     def total(self) -> dict[str, list[Partial]]:
         """Dataset to the sum of each processor."""
         found: dict[str, list[Partial]] = {}
         for dataset in dict.fromkeys(row.dataset for row in self._files):
-            places = sorted(place for place, files in self._members.items() if place[0] == dataset and files)
+            places = self._places(dataset)
             for position in range(self._processors if places else 0):
-                total = Total()
-                for data in (self._sum(place, position) for place in places):
-                    if data is not None:
-                        total.add(data)
-                found.setdefault(dataset, []).append(total.partial())
+                found.setdefault(dataset, []).append(self._total(places, position).partial())
         return found
 
     def prune(self) -> None:

@@ -44,7 +44,7 @@ NAME = "ledger.sqlite"
 LOCK = ".lock"
 #: All that there can be of a ledger in its folder.
 FILES = (NAME, f"{NAME}-journal", LOCK)
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE runs (id INTEGER PRIMARY KEY, begin TEXT, "end" TEXT, command TEXT, host TEXT, pid INTEGER, outcome TEXT);
 CREATE TABLE settings (name TEXT PRIMARY KEY, content TEXT);
@@ -66,6 +66,8 @@ _OBJECTS = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlit
 _INTERVAL = 0.5
 #: Seconds to wait for another process that reads.
 _PATIENCE = 60.0
+#: Tries that failed: the last ones are kept, for a watch makes them without end where a file stays unreadable.
+_MOST_TRIES = 10_000
 
 
 class FileRow(NamedTuple):
@@ -369,13 +371,15 @@ class Ledger:
         return leaves
 
     def tried(self, item: str, span: tuple[int, int] | None, source: str, kind: str, reason: str) -> None:
-        """A try failed."""
+        """A try failed; of all that did, the last ones are kept."""
         start, stop = span or (None, None)
         with self._writing():
-            self._db.execute(
+            done = self._db.execute(
                 "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (_now(), item, start, stop, source, kind, reason),
             )
+            last = done.lastrowid or 0  # SQLite numbers rows one after the other
+            self._db.execute("DELETE FROM attempts WHERE rowid <= ?", (last - _MOST_TRIES,))
         self._commit_now_and_then()
 
     def settle(self, file: int, status: str, reason: str = "") -> None:

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import hist
@@ -29,10 +29,10 @@ from trila.analysis.spectra_histograms import uhi_histogram
 from trila.corrections.luminosity import ranges
 from trila.processors.documents import read_bytes
 from trila.processors.errors import InputError, unknown_name
-from trila.processors.recipes import digest, file_digest
+from trila.processors.recipes import file_digest
 
 __all__ = [
-    "FORMAT_VERSION", "Result", "clear", "digest", "histogram", "package_versions", "read", "read_json", "read_manifest", "working",
+    "FORMAT_VERSION", "Result", "clear", "histogram", "package_versions", "read", "read_json", "read_manifest", "working",
     "write", "write_json",
 ]  # fmt: skip
 
@@ -195,21 +195,20 @@ class _Members:
     """
 
     def __init__(self) -> None:
-        self._content: dict[str, Any] = {}
+        self._pieces: dict[str, list[bytes]] = {}
 
     @contextmanager
-    def open(self, name: str, _mode: str) -> Iterator[BytesIO]:
-        stream = BytesIO()
-        yield stream
-        self._content[name] = stream.getbuffer()
+    def open(self, name: str, _mode: str) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(write=self._pieces.setdefault(name, []).append)
 
     def writestr(self, name: str, text: str) -> None:
-        self._content[name] = text.encode()
+        self._pieces[name] = [text.encode()]
 
     def write(self, archive: zipfile.ZipFile) -> None:
-        for name, content in sorted(self._content.items()):
+        for name, pieces in sorted(self._pieces.items()):
             with archive.open(name, "w") as stream:
-                stream.write(content)
+                for piece in pieces:
+                    stream.write(piece)
 
 
 def write(

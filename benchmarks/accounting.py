@@ -3,17 +3,25 @@
 Nothing is read and nothing is computed: each unit gives back a small histogram at once. What is left is planning,
 scheduling, the ledger's writes, and adding up; and the memory of the client, which must not grow with the number of units.
 
-    python benchmarks/accounting.py [--files 10000] [--chunks 10]
+Then what a real unit costs the client on top: 500 000 simulated events through all processors, once as simulation, whose
+histograms hold weights, and once as if they were data, whose histograms hold counts. With both, what 10^10 events take:
+
+    client's time = units * (scheduling of a unit + storing + adding up)        ledger = units * size
+
+    python benchmarks/accounting.py [--files 10000] [--chunks 10] [--events 500000] [--rounds 9]
 """
 
 import argparse
 import contextlib
+import json
+import statistics
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import hist
 import machine
@@ -21,7 +29,7 @@ import numpy as np
 import psutil
 from coffea.processor import ProcessorABC
 
-from trila.analysis import planning, results
+from trila.analysis import planning, results, steps
 from trila.analysis.accounting import do
 from trila.analysis.cluster import check_workers, connect
 from trila.analysis.cluster_options import ClusterOptions
@@ -30,7 +38,7 @@ from trila.analysis.ledger import Ledger
 from trila.analysis.planning import Asked, Reading, plan
 from trila.processors import formats, packing
 from trila.processors.fingerprints import code_digest
-from trila.processors.partial import Job, Partial
+from trila.processors.partial import Job, Partial, Unit
 from trila.processors.pools import DaskPool, LocalPool
 from trila.processors.readers import FileInfo, Layout
 from trila.processors.run import Attempt, Packed
@@ -39,6 +47,8 @@ from trila.processors.run import Attempt, Packed
 _CHUNK = 1000
 #: Milliseconds a chunk, and growth of the client's memory in MiB.
 _TARGETS = {"do": 4.0, "memory": 50.0}
+#: Events that the costs of a unit are extrapolated to.
+_MANY = 1e10
 
 
 class Nothing(ProcessorABC):
@@ -101,24 +111,99 @@ def _verdict(good: bool) -> str:
     return "met" if good else "missed"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--chunks", type=int, default=10, help="of each file")
-    options = parser.parse_args()
-    total = options.files * options.chunks
-    print(machine.first_line(machine.describe()))
-    print(f"{options.files} files, {total} chunks, 2 workers of a local Dask cluster")
-    fileset = {
-        "data": Dataset(files=tuple(f"root://nowhere//{n}.root" for n in range(options.files)), is_data=True)
-    }
-    planning.readers.inspect = _pretend(options.chunks)
+class Cost(NamedTuple):
+    """Of one unit to the client.
+
+    Attributes:
+        events: of the unit.
+        megabytes: packed partial results, by processor.
+        add: ms to add them up, by processor.
+        store: ms to keep all of them in the ledger.
+    """
+
+    events: int
+    megabytes: dict[str, float]
+    add: dict[str, float]
+    store: float
+
+
+def cost_of_unit(folder: Path, file: Path, *, is_data: bool, rounds: int) -> Cost:
+    """What the first unit of a file costs, medians over rounds."""
+    folder.mkdir()
+    fileset, config = folder / "fileset.json", folder / "config.yaml"
+    fileset.write_text(json.dumps({"unit": {"files": [str(file.resolve())], "is_data": is_data}}))
+    config.write_text("response: {tag_trigger: none}\n" if is_data else "{}\n")
+    steps.run(steps.PROCESSORS, [str(fileset)], folder / "result", config=config, pairs=False)
+    with Ledger(folder / "result") as ledger:
+        leaves = [leaf for leaf in ledger.leaves() if leaf.start == 0]
+        found = Packed(tuple(map(ledger.data, leaves)), leaves[0].branches, leaves[0].blocks, None, 1.0)
+    names, recipes = [leaf.processor for leaf in leaves], [leaf.recipe for leaf in leaves]
+    totals = [packing.Total() for _ in names]
+    for total, data in zip(totals, found.partials, strict=True):
+        total.add(data)  # the first one makes the arrays
+    store: list[float] = []
+    add: dict[str, list[float]] = {name: [] for name in names}
+    with Ledger(folder, write=True) as ledger:
+        for number in range(rounds):
+            unit = Unit(str(file), (str(file),), "", "", "unit", 0, (), ((0, leaves[0].stop),))
+            begin = time.perf_counter()
+            ledger.store(unit, 0, str(number), names, recipes, "", found)
+            ledger.commit()
+            store.append(1e3 * (time.perf_counter() - begin))
+            for name, total, data in zip(names, totals, found.partials, strict=True):
+                begin = time.perf_counter()
+                total.add(data)
+                add[name].append(1e3 * (time.perf_counter() - begin))
+    return Cost(
+        leaves[0].stop,
+        {name: len(data) / 1e6 for name, data in zip(names, found.partials, strict=True)},
+        {name: statistics.median(times) for name, times in add.items()},
+        statistics.median(store),
+    )
+
+
+def show_cost(kind: str, cost: Cost, scheduling: float) -> None:
+    """Print what a unit costs, and what many events take.
+
+    Args:
+        kind: of the events.
+        cost: as of `cost_of_unit`.
+        scheduling: of a unit, ms.
+    """
+    size, add, units = sum(cost.megabytes.values()), sum(cost.add.values()), _MANY / cost.events
+    print(
+        f"\n{f'unit of {cost.events} events of {kind}':34} {'MB':>8} {'ms to add up':>13} {'ms to store':>12}"
+    )
+    for name, megabytes in cost.megabytes.items():
+        print(f"{name:34} {megabytes:8.3f} {cost.add[name]:13.2f}")
+    print(f"{'all':34} {size:8.3f} {add:13.2f} {cost.store:12.2f}")
+    seconds = units * (scheduling + cost.store + add) / 1e3
+    print(
+        f"{_MANY:.0e} events: {units:.0f} units * ({scheduling:.2f} + {cost.store:.2f} + {add:.2f}) ms = {seconds:.0f} s; "
+        f"ledger {units:.0f} units * {size:.2f} MB = {units * size / 1e3:.1f} GB"
+    )
+
+
+def accounting_alone(files: int, chunks: int) -> float:
+    """Measure what is left without reading and computing, and print it; gives ms a unit.
+
+    Args:
+        files: how many.
+        chunks: of each.
+    """
+    total = files * chunks
+    print(f"{files} files, {total} chunks, 2 workers of a local Dask cluster")
+    fileset = {"data": Dataset(files=tuple(f"root://nowhere//{n}.root" for n in range(files)), is_data=True)}
     processors = (Nothing(),)
     asked = Asked(
         processors, ("nothing",), ({},), results.package_versions(), Reading(None, {}), lambda _info, _columns: _CHUNK, None, None, {},
         None, False,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder), write=True) as ledger:
+    with (
+        mock.patch.object(planning.readers, "inspect", _pretend(chunks)),
+        tempfile.TemporaryDirectory() as folder,
+        Ledger(Path(folder), write=True) as ledger,
+    ):
         begin = time.monotonic()
         planned = plan(fileset, asked, ledger, LocalPool(), skip_bad_files=False, progress=lambda _n: None)
         ledger.replace_plan(planned.files, planned.rows(("nothing",)))
@@ -159,6 +244,27 @@ def main() -> None:
         f"{'memory of the client, growth':34} {growth:8.1f} MiB of {late[-1]:.0f} < {_TARGETS['memory']:g} {_verdict(growth < _TARGETS['memory'])}"
     )
     print(f"{'ledger':34} {size:8.1f} MiB")
+    return 1e3 * doing / len(planned.units)
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--chunks", type=int, default=10, help="of each file")
+    parser.add_argument("--events", type=int, default=500_000, help="of the real unit")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="times that the real unit is stored and added up"
+    )
+    parser.add_argument("--data", type=Path, default=machine.DATA, help="folder of the samples")
+    options = parser.parse_args()
+    print(machine.first_line(machine.describe()))
+    scheduling = accounting_alone(options.files, options.chunks)
+    (file,), _ = machine.sample(options.data, events=options.events, files=1, seed=1)
+    with tempfile.TemporaryDirectory(prefix="trila-benchmark-") as folder, machine.pinned():
+        for kind in ("simulation", "data"):
+            cost = cost_of_unit(Path(folder) / kind, file, is_data=kind == "data", rounds=options.rounds)
+            show_cost(kind, cost, scheduling)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import deque
 from typing import Any
 
 import hist
@@ -135,19 +136,18 @@ def test_histograms_that_grow_add_up_as_they_do() -> None:
 
 
 def test_whole_numbers_take_little_and_there_is_no_code_in_it() -> None:
-    """The bytes are taken apart by hand: a length, JSON, and plain arrays."""
+    """The bytes are taken apart by hand: lengths, JSON, and plain arrays, first axis fastest."""
     made = histogram(3, "weighted", 400, weights=False)
-    data = pack(Partial({"p.h": made}, cutflow(1)))
-    content = lz4.frame.decompress(data)
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    assert [kind for kind, _ in header["arrays"][:3]] == ["u1", "u1", "u1"]
-    assert (
-        sum(np.dtype(kind).itemsize * count for kind, count in header["arrays"]) == len(content) - 8 - length
-    )
-    places = np.cumsum(np.frombuffer(content, "u1", header["arrays"][0][1], 8 + length).astype(int))
-    values = np.frombuffer(content, "u1", len(places), 8 + length + len(places))
-    view = made.view(flow=True)["value"].reshape(-1)
+    forms, counts, arrays = _opened(pack(Partial({"p.h": made}, cutflow(1))))
+    assert forms["cutflow"] == ["all", "some"]
+    assert counts["histograms"] == {"p.h": {"variances": "same", "chunks": None}}
+    assert [kind for kind, _ in counts["arrays"]] == ["u1", "u1", "u1", "f8", "f8"]
+    sizes = {"u1": 1, "f8": 8}
+    assert sum(sizes[kind] * count for kind, count in counts["arrays"]) == len(arrays)
+    n = counts["arrays"][0][1]
+    places = np.cumsum(np.frombuffer(arrays, "u1", n).astype(int))
+    values = np.frombuffer(arrays, "u1", n, n)
+    view = made.view(flow=True)["value"].reshape(-1, order="F")
     np.testing.assert_array_equal(np.flatnonzero(view), places)
     np.testing.assert_array_equal(view[places], values)
     with pytest.raises(
@@ -156,44 +156,143 @@ def test_whole_numbers_take_little_and_there_is_no_code_in_it() -> None:
         pack(Partial({"m": hist.Hist(hist.axis.Regular(2, 0, 1), storage=hist.storage.Mean())}))
 
 
-def _with(data: bytes, **changes: Any) -> bytes:
-    """The same bytes with another header."""
+def test_variances_of_single_entries_are_told_by_their_weights() -> None:
+    """Of bins with one entry of any weight nothing but the weight is kept; the others are kept as they are."""
+    axis = hist.axis.Regular(1000, 0, 1, name="x")
+    rng = np.random.default_rng(4)
+    single = hist.Hist(axis, storage=hist.storage.Weight()).fill(axis.centers, weight=rng.normal(1, 1, 1000))
+    _, counts, _ = _opened(pack(Partial({"h": single})))
+    assert counts["histograms"]["h"]["variances"] == "squares"
+    assert counts["arrays"][1:] == [["f8", 1000], ["u1", 125], ["u1", 0]]
+    equal(unpack(pack(Partial({"h": single}))).histograms["h"], single)
+    single.view()["variance"][[7, 900]] += 1e-9
+    equal(unpack(pack(Partial({"h": single}))).histograms["h"], single)
+    assert _opened(pack(Partial({"h": single})))[1]["arrays"][3] == ["f8", 2]
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_are_none_come_back() -> None:
+    made = histogram(1)
+    made.view(flow=True)["value"].reshape(-1)[:4] = [np.nan, np.inf, -np.inf, 1e300]
+    made.view(flow=True)["variance"].reshape(-1)[:4] = [np.nan, np.inf, 0, 1e-300]
+    equal(unpack(pack(Partial({"h": made}))).histograms["h"], made)
+
+
+def test_histograms_come_and_go_from_one_to_the_next() -> None:
+    """Files of other triggers have other histograms; each is the sum over those that have it."""
+    parts = [Partial({"a": histogram(1)}), Partial({"a": histogram(2), "b": histogram(3)}),
+             Partial({"b": histogram(4)}), Partial({"a": histogram(5)})]  # fmt: skip
+    total = Total()
+    for part in parts:
+        total.add(pack(part))
+    for found in (total.partial(), unpack(total.packed())):
+        equal(found.histograms["a"], histogram(1) + histogram(2) + histogram(5))
+        equal(found.histograms["b"], histogram(3) + histogram(4))
+
+
+def test_many_chunks_are_in_the_order_of_their_keys() -> None:
+    """Whatever the order in which they came."""
+    total, runs = Total(), np.random.default_rng(1).permutation(40)
+    for run in [*runs, *runs[:10]]:
+        made = ChunkedHist(
+            hist.axis.IntCategory([], growth=True, name="run"), hist.axis.Regular(5, 0, 1, name="x"),
+            hist.axis.Integer(0, 2, name="y"), storage=hist.storage.Int64(),
+        )  # fmt: skip
+        made.fill(run=int(run), x=np.full(3, run / 40), y=np.array([0, 1, 1]))
+        total.add(pack(Partial({"c": made})))
+    for found in (total.partial(), unpack(total.packed())):
+        dense = found.histograms["c"].to_hist()
+        assert list(dense.axes["run"]) == sorted(runs.tolist())
+        expected = np.zeros((40, 7, 4), np.int64)
+        for run in range(40):
+            times = 2 if run in runs[:10] else 1
+            expected[run, 1 + run // 8, 1:3] = times, 2 * times
+        np.testing.assert_array_equal(dense.view(flow=True)[: len(runs)], expected)
+
+
+def _opened(data: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+    """Forms, counts, and the bytes of the arrays."""
     content = lz4.frame.decompress(data)
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length]) | changes
-    text = json.dumps(header).encode()
-    return bytes(lz4.frame.compress(len(text).to_bytes(8, "little") + text + content[8 + length :]))
+    texts = []
+    for _ in range(2):
+        length = int.from_bytes(content[:8], "little")
+        texts.append(json.loads(content[8 : 8 + length]))
+        content = content[8 + length :]
+    return texts[0], texts[1], content
+
+
+def _with(
+    data: bytes,
+    forms: dict[str, Any] | None = None,
+    counts: dict[str, Any] | None = None,
+    arrays: bytes = b"",
+) -> bytes:
+    """The same bytes with some things changed."""
+    found = _opened(data)
+    content = b""
+    for one, changes in zip(found, (forms, counts), strict=False):
+        text = json.dumps(one | (changes or {})).encode()  # type: ignore[operator]
+        content += len(text).to_bytes(8, "little") + text
+    return bytes(lz4.frame.compress(content + (arrays or found[2])))
 
 
 def test_bytes_that_were_not_written_here_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     data = pack(Partial({"p.h": histogram(1)}, cutflow(1)))
-    form = json.loads(lz4.frame.decompress(data)[8:].split(b', "cutflow"')[0][len(b'{"histograms": ') :])[
-        "p.h"
-    ]
+    forms, counts, arrays = _opened(data)
+    form, listed = forms["histograms"]["p.h"], counts["arrays"]
+    assert [kind for kind, _ in listed[:4]] == ["u1", "f8", "u1", "f8"]  # places, contents, and of variances
+    several = pack(Partial({"c": chunked(1)}))
+    chunked_form = _opened(several)[0]["histograms"]["c"]
+
+    def formed(**changes: Any) -> bytes:
+        return _with(data, {"histograms": {"p.h": form | changes}})
+
+    def listing(place: int, kind: str, count: Any) -> bytes:
+        return _with(data, counts={"arrays": [*listed[:place], [kind, count], *listed[place + 1 :]]})
+
+    def keyed(*keys: Any) -> bytes:
+        return _with(several, counts={"histograms": {"c": {"variances": "squares", "chunks": keys}}})
+
     damaged = [
         b"",
         b"not lz4",
         data[:-10],
-        _with(data, arrays=[["O", 3]]),
-        _with(data, arrays=[["f8", -1]]),
-        _with(data, arrays=[["f8", 10**9]]),
-        _with(data, arrays=[]),
-        _with(data, histograms=None),
-        _with(data, histograms={"p.h": form | {"shape": [10**6, 10**6]}}),
-        _with(data, histograms={"p.h": form | {"shape": [-1, 5]}}),
-        _with(data, histograms={"p.h": form | {"shape": [2]}}),
-        _with(data, histograms={"p.h": form | {"storage": "mean"}}),
-        _with(data, histograms={"p.h": form | {"axes": [{"type": "x"}]}}),
-        _with(
-            data, histograms={"p.h": form | {"axes": [*form["axes"][:3], form["axes"][3] | {"bins": 10**12}]}}
-        ),
-        _with(data, cutflow=3),
+        listing(0, "O", 3),
+        listing(0, "f8", -1),
+        listing(0, "u1", True),
+        listing(0, "f8", 10**9),
+        listing(0, "i8", 1),
+        listing(2, "u1", 0),
+        listing(3, "f8", listed[3][1] - 1),
+        listing(3, "f8", listed[3][1] + 1),
+        _with(data, counts={"arrays": []}),
+        _with(data, counts={"histograms": {}}),
+        _with(data, arrays=b"\xff" * len(arrays)),
+        _with(data, {"histograms": None}),
+        formed(shape=[10**6, 10**6]),
+        formed(shape=[-1, 5]),
+        formed(shape=[2]),
+        formed(shape=[]),
+        formed(shape=[len(histogram(1).view(flow=True).reshape(-1))]),
+        formed(storage="mean"),
+        formed(storage="double"),
+        formed(axes=[{"type": "x"}]),
+        formed(axes=[*form["axes"][:3], form["axes"][3] | {"bins": 10**12}]),
+        _with(data, {"cutflow": 3}),
+        _with(data, {"cutflow": ["all", "some", "more"]}),
+        keyed(),
+        keyed(["a"]),
+        keyed(["a"], ["b", "c"]),
+        keyed(["a"], [7]),
+        keyed(["a"], [["b"]]),
+        _with(several, {"histograms": {"c": chunked_form | {"shape": [6]}}}),
+        _with(several, {"histograms": {"c": chunked_form | {"shape": [0]}}}),
     ]
-    for one in damaged:
+    for number, one in enumerate(damaged):
         with pytest.raises(
             InputError, match=r"a partial result is damaged \(.*\); delete the folder's ledger"
         ):
-            unpack(one)
+            pytest.fail(f"{number}: {unpack(one)}")
     total = Total()
     total.add(data)
     with pytest.raises(
@@ -203,6 +302,29 @@ def test_bytes_that_were_not_written_here_are_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(packing, "LARGEST", 500)
     with pytest.raises(InputError, match=r"damaged \(ValueError: \d+ bytes; expected 1 to 500\)"):
         unpack(data)
+
+
+def test_what_is_added_up_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all histograms and chunks together."""
+    monkeypatch.setattr(packing, "LARGEST", 20_000)
+    total = Total()
+    for number in range(3):
+        total.add(pack(Partial({f"h{number}": histogram(1)})))
+    with pytest.raises(
+        InputError, match=r"a histogram of shape .* would take \d+ bytes; expected at most \d+"
+    ):
+        total.add(pack(Partial({"h3": histogram(1)})))
+    total, parts = Total(), []
+    for run in range(300):
+        made = ChunkedHist(
+            hist.axis.IntCategory([], growth=True, name="run"), hist.axis.Regular(5, 0, 1, name="x")
+        )
+        made.fill(run=run, x=np.zeros(1))
+        parts.append(pack(Partial({"c": made})))
+    for part in parts[:100]:
+        total.add(part)
+    with pytest.raises(InputError, match=r"a histogram of 257 chunks would take \d+ bytes; expected at most"):
+        deque(map(total.add, parts[100:]), maxlen=0)
 
 
 @settings(max_examples=60, deadline=None)
