@@ -14,6 +14,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from trila.processors.compiled import kernel
 from trila.processors.errors import BadFile, MissingColumn
 
 __all__ = [
@@ -122,6 +123,24 @@ class Jagged(NamedTuple):
             return self.fields[name]
         except KeyError:
             raise AttributeError(name) from None
+
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A value of each event, shape (n_events,), for each of its objects, shape (n_objects,)."""
+        out = np.empty(self.offsets[-1], values.dtype)
+        _spread(self.offsets, values, out)
+        return out
+
+
+@kernel
+def _spread(offsets: NDArray[np.int64], values: NDArray[Any], out: NDArray[Any]) -> None:
+    for event in range(len(values)):
+        value, begin, end = values[event], offsets[event], offsets[event + 1]
+        # four in any case, as the processor cannot guess how many: those of the next events are written after
+        if begin + 4 <= len(out):
+            out[begin] = out[begin + 1] = out[begin + 2] = out[begin + 3] = value
+            begin += 4
+        for k in range(begin, end):
+            out[k] = value
 
 
 def has(events: Any, *names: str) -> bool:

@@ -126,8 +126,7 @@ def muon_pairs(muons: Jagged, good: NDArray[np.bool_]) -> Pairs:
         muons: with `pt`, `eta`, `phi`, `charge`.
         good: per muon.
     """
-    owner = np.repeat(np.arange(len(muons.offsets) - 1), np.diff(muons.offsets))
-    per_event = np.bincount(owner[good], minlength=len(muons.offsets) - 1)
+    per_event = np.diff(np.concatenate([[0], np.cumsum(good)])[muons.offsets])
     n = int(np.sum(per_event * (per_event - 1) // 2))
     out = Pairs(
         np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n), np.empty(n), np.empty(n),
@@ -176,8 +175,7 @@ class DimuonProcessor(Processor):
         selected = select_events(events, self.events)
         collection = self._collection(["hlt_muons.charge"] if has(events, "hlt_muons.charge") else [])
         muons = jagged(events, collection, *_FIELDS)
-        owner = np.repeat(np.arange(len(selected.passed)), np.diff(muons.offsets))
-        good = selected.passed[owner]
+        good = muons.spread(selected.passed)
         if config.pt_min > 0 or np.isfinite(config.eta_max):
             good = good & (muons.pt >= config.pt_min) & (np.abs(muons.eta) < config.eta_max)
         pairs = muon_pairs(muons, good)

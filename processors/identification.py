@@ -1,9 +1,12 @@
 """Jet identification from constituents, the same for HLT and offline jets."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from trila.processors.columns import Jagged
+from trila.processors.compiled import kernel
 
 __all__ = ["ID_FIELDS", "tight_jet_id"]
 
@@ -12,6 +15,41 @@ ID_FIELDS = (
     "charged_hadron_fraction", "neutral_hadron_fraction", "neutral_em_fraction", "charged_multiplicity",
     "neutral_multiplicity", "n_constituents",
 )  # fmt: skip
+
+
+class _Requirement(NamedTuple):
+    """Jets with `over` < |eta| <= `up_to` must have a field that `is_` "<", ">" or ">=" the limit."""
+
+    over: float
+    up_to: float
+    field: str
+    is_: str
+    limit: float
+
+
+_TIGHT = (
+    _Requirement(-1.0, 2.6, "neutral_hadron_fraction", "<", 0.99),
+    _Requirement(2.6, 2.7, "neutral_hadron_fraction", "<", 0.90),
+    _Requirement(2.7, 3.0, "neutral_hadron_fraction", "<", 0.99),
+    _Requirement(-1.0, 2.6, "neutral_em_fraction", "<", 0.90),
+    _Requirement(2.6, 2.7, "neutral_em_fraction", "<", 0.99),
+    _Requirement(3.0, np.inf, "neutral_em_fraction", "<", 0.40),
+    _Requirement(-1.0, 2.4, "charged_hadron_fraction", ">", 0.01),
+    _Requirement(-1.0, 2.4, "charged_multiplicity", ">", 0),
+    _Requirement(3.0, np.inf, "neutral_multiplicity", ">=", 2),
+    _Requirement(-1.0, 2.6, "n_constituents", ">", 1),
+)
+
+
+@kernel
+def _require(
+    eta: NDArray[Any], over: float, up_to: float, values: NDArray[Any], limit: float, less: bool, equal: bool,
+    passed: NDArray[np.bool_],
+) -> None:  # fmt: skip
+    for j in range(len(passed)):
+        x = values[j]
+        good = x < limit if less else x > limit or (equal and x == limit)
+        passed[j] &= good or not over < abs(eta[j]) <= up_to
 
 
 def tight_jet_id(jets: Jagged) -> NDArray[np.bool_]:
@@ -29,31 +67,16 @@ def tight_jet_id(jets: Jagged) -> NDArray[np.bool_]:
     Returns:
         Shape (n_jets,).
     """
-    eta = np.abs(jets.eta)
-    passed = np.ones(len(eta), dtype=np.bool_)
-
-    def require(region: NDArray[np.bool_], good: NDArray[np.bool_]) -> None:
-        np.logical_and(passed, ~region | good, out=passed)
-
-    central, tracked, edge = eta <= 2.6, eta <= 2.4, (eta > 2.6) & (eta <= 2.7)
-    transition, forward = (eta > 2.7) & (eta <= 3.0), eta > 3.0
-    fields = jets.fields
-    if (x := fields.get("neutral_hadron_fraction")) is not None:
-        require(central | transition, x < 0.99)
-        require(edge, x < 0.90)
-    if (x := fields.get("neutral_em_fraction")) is not None:
-        require(central, x < 0.90)
-        require(edge, x < 0.99)
-        require(forward, x < 0.40)
-    if (x := fields.get("charged_hadron_fraction")) is not None:
-        require(tracked, x > 0.01)
-    if (x := fields.get("charged_multiplicity")) is not None:
-        require(tracked, x > 0)
-    if (x := fields.get("neutral_multiplicity")) is not None:
-        require(forward, x >= 2)
-    constituents = fields.get("n_constituents")
-    if constituents is None and {"charged_multiplicity", "neutral_multiplicity"} <= fields.keys():
-        constituents = fields["charged_multiplicity"].astype(np.int32) + fields["neutral_multiplicity"]
-    if constituents is not None:
-        require(central, constituents > 1)
+    passed = np.ones(len(jets.eta), dtype=np.bool_)
+    fields = dict(jets.fields)
+    if {"charged_multiplicity", "neutral_multiplicity"} <= fields.keys() and "n_constituents" not in fields:
+        fields["n_constituents"] = (
+            fields["charged_multiplicity"].astype(np.int32) + fields["neutral_multiplicity"]
+        )
+    kind = jets.eta.dtype.type
+    for over, up_to, field, is_, limit in _TIGHT:
+        if field in fields:
+            values = fields[field]
+            at = values.dtype.type(limit)  # limits are of the column's type, as NumPy compares with numbers
+            _require(jets.eta, kind(over), kind(up_to), values, at, is_ == "<", is_ == ">=", passed)
     return passed

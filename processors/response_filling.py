@@ -52,9 +52,9 @@ def located(
         good: per jet, whether it counts; all do, if not given.
     """
     eta, pt = indices(axes[0], jets.eta), indices(axes[1], jets.pt)
-    per_jet = np.repeat(np.where(passed, weight, 0.0), np.diff(jets.offsets))
+    per_jet = jets.spread(np.where(passed, weight, 0.0))
     if good is not None:
-        per_jet[~good] = 0.0
+        np.copyto(per_jet, 0.0, where=~good)
     return Located(jets, eta, pt, per_jet, axes[0].extent, axes[1].extent)
 
 

@@ -5,6 +5,7 @@ functions of `coffea.nanoevents.transforms` by name, each on a stack. There is n
 `register` adds ours to that module under a prefix of our own; nothing that is there is changed.
 """
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -61,16 +62,31 @@ def fraction(stack: Stack) -> None:
 
     In float32, ten times as fast here as float64: identification cuts need three digits.
     """
-    mass, eta, pt, energy = (_values(stack.pop()).astype(np.float32, copy=False) for _ in range(4))
+    mass, eta, pt, energy = (_values(stack.pop()) for _ in range(4))
+    total = _energies(pt, eta, mass)
+    energy = energy.astype(np.float32, copy=False)
+    stack.append(np.divide(energy, total, out=np.zeros_like(total), where=total > 0))
+
+
+def _energies(*four_vector: NDArray[Any]) -> NDArray[np.float32]:
+    """Energies from pt, eta and mass. Those before are kept: a collection has fractions of several kinds."""
+    for of, energies in tuple(_kept):
+        if all(kept() is given for kept, given in zip(of, four_vector, strict=True)):
+            return energies
+    pt, eta, mass = (values.astype(np.float32, copy=False) for values in four_vector)
     growth = np.exp(eta)
-    total = 1 / growth  # from here on in place: new memory would cost as much as the arithmetic
+    total = np.reciprocal(growth)  # from here on in place: new memory would cost as much as the arithmetic
     total += growth
     total *= pt
     total *= np.float32(0.5)
     total *= total
     total += mass * mass
     np.sqrt(total, out=total)
-    stack.append(np.divide(energy, total, out=np.zeros_like(total), where=total > 0))
+    _kept[:] = [(tuple(map(weakref.ref, four_vector)), total)]
+    return total
+
+
+_kept: list[tuple[tuple[weakref.ref[NDArray[Any]], ...], NDArray[np.float32]]] = []
 
 
 def total(stack: Stack) -> None:
@@ -78,7 +94,7 @@ def total(stack: Stack) -> None:
     count = int(stack.pop())
     columns = [_values(stack.pop()) for _ in range(count)]
     kind = np.int32 if all(c.dtype.kind in "iub" for c in columns) else np.float32
-    total = columns[0].astype(kind)
+    total = columns[0].astype(kind, copy=count > 1)
     for column in columns[1:]:
         total += column.astype(kind, copy=False)
     stack.append(total)

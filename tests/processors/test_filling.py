@@ -25,6 +25,8 @@ def _nasty(edges: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         variable(CMS_DIJET_EDGES, "mass", ""),
         variable(np.geomspace(0.2, 400, 3001).tolist(), "mass", ""),
         variable([-5.2, -3.0, -1.3, 0.0, 1e-9, 5.2], "eta", ""),
+        variable([0.0, 1.0, 1.0 + 1e-12], "crowded at the end", ""),
+        variable([64.0, 695312.0], "last edge rounded down", ""),
         hist.axis.Regular(600, 0, 3, name="response"),
         hist.axis.Regular(14000, 0, 14000, name="mass"),
         hist.axis.Regular(64, -np.pi, np.pi, name="phi"),
