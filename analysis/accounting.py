@@ -8,7 +8,7 @@ sum of its group and of all groups, not of all files.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from trila.analysis.ledger import FileRow, Leaf, Ledger
@@ -30,12 +30,13 @@ class Accounts(NamedTuple):
     """What came of a plan.
 
     Attributes:
-        partials: dataset to what each processor gave, in order, over its complete files.
+        sums: datasets in the order of their names, and what each processor gave, in order, over complete files; each is
+            added up when it is asked for, so that memory holds one.
         files: of the plan, with what became of them.
-        leaves: that went into the sums, by dataset.
+        leaves: that go into the sums, by dataset.
     """
 
-    partials: dict[str, list[Partial]]
+    sums: Iterator[tuple[str, list[Partial]]]
     files: list[FileRow]
     leaves: dict[str, list[Leaf]]
 
@@ -98,13 +99,12 @@ def do(
     left = ledger.rows("SELECT count(*) FROM units WHERE status = 'planned'")[0][0]
     if left:
         raise AssertionError(f"{left} units are unaccounted for")
-    accounts = Accounts(sums.total(), files, sums.leaves())
     sums.prune()
-    return accounts
+    return Accounts(sums.totals(), files, sums.leaves())
 
 
-def added_up_again(ledger: Ledger, processors: Sequence[str]) -> dict[str, list[Partial]]:
-    """Dataset to the sums of some processors over all stored results of files that are done, without any stored sum."""
+def added_up_again(ledger: Ledger, processors: Sequence[str]) -> Iterator[tuple[str, list[Partial]]]:
+    """As `Accounts.sums`, of some processors over all stored results of files that are done, without any stored sum."""
     files = ledger.files()
     numbers = {
         row.identity: n for n, row in enumerate(files) if row.info is not None and row.status != "skipped"
@@ -115,11 +115,16 @@ def added_up_again(ledger: Ledger, processors: Sequence[str]) -> dict[str, list[
     for leaf in ledger.leaves():
         if leaf.input in numbers and leaf.processor in processors:
             done[numbers[leaf.input], processors.index(leaf.processor)].append(leaf)
-    return _Sums(Plan(files, [], done, (), {}, []), ledger, stored=False).total()
+    return _Sums(Plan(files, [], done, (), {}, []), ledger, stored=False).totals()
 
 
 def _key(planned: Planned) -> tuple[str, tuple[int, ...], int]:
     return planned.unit.file, planned.unit.processors, planned.unit.start
+
+
+def _sum_key(leaves: list[Leaf]) -> str:
+    """Under which a sum is kept."""
+    return digest([(x.recipe, x.input, x.start, x.stop, x.retracted) for x in leaves])
 
 
 def _group(uuid: str) -> int:
@@ -138,7 +143,6 @@ class _Sums:
     def __init__(self, planned: Plan, ledger: Ledger, *, stored: bool = True) -> None:
         self._ledger = ledger
         self._stored = stored
-        self._keys: set[str] = set()  # of sums that are of use
         self._files = planned.files
         self._processors = 1 + max((p for _, p in planned.done), default=-1)
         self._leaves: dict[tuple[int, int], list[Leaf]] = {key: list(v) for key, v in planned.done.items()}
@@ -179,12 +183,6 @@ class _Sums:
         """Groups of a dataset that have files, in their order."""
         return sorted(place for place, files in self._members.items() if place[0] == dataset and files)
 
-    def _key(self, leaves: list[Leaf]) -> str:
-        """Under which a sum of leaves is kept."""
-        key = digest([(x.recipe, x.input, x.start, x.stop, x.retracted) for x in leaves])
-        self._keys.add(key)
-        return key
-
     def _sum(
         self, place: tuple[str, int], position: int, made: dict[str, Total] | None = None
     ) -> bytes | None:
@@ -198,7 +196,7 @@ class _Sums:
         leaves = self._of(place, position)
         if len(leaves) < 2:
             return self._ledger.data(leaves[0]) if leaves else None
-        key = self._key(leaves)
+        key = _sum_key(leaves)
         found = self._ledger.sum(key) if self._stored else None
         if found is None:
             total = Total()
@@ -214,7 +212,7 @@ class _Sums:
     def _total(self, places: list[tuple[str, int]], position: int) -> Total:
         """The sum over groups; that over a single one is taken as it is, if it was just made."""
         if len(places) == 1:
-            whole = self._last.pop(self._key(self._of(places[0], position)), None)
+            whole = self._last.pop(_sum_key(self._of(places[0], position)), None)
             if whole is not None:
                 return whole
         total = Total()
@@ -223,21 +221,23 @@ class _Sums:
                 total.add(data)
         return total
 
-    def total(self) -> dict[str, list[Partial]]:
-        """Dataset to the sum of each processor."""
-        found: dict[str, list[Partial]] = {}
-        for dataset in dict.fromkeys(row.dataset for row in self._files):
+    def totals(self) -> Iterator[tuple[str, list[Partial]]]:
+        """Datasets in the order of their names, and the sum of each processor."""
+        for dataset in sorted({row.dataset for row in self._files}):
             places = self._places(dataset)
-            for position in range(self._processors if places else 0):
-                found.setdefault(dataset, []).append(self._total(places, position).partial())
-        return found
+            if places:
+                yield dataset, [self._total(places, p).partial() for p in range(self._processors)]
 
     def prune(self) -> None:
         """Drop stored results that are of no more use.
 
         Those of files that were skipped half-way are kept: the file may be readable another time.
         """
-        self._ledger.prune((leaf for leaves in self._leaves.values() for leaf in leaves), self._keys)
+        groups = (self._of(place, p) for place in self._members for p in range(self._processors))
+        self._ledger.prune(
+            (leaf for leaves in self._leaves.values() for leaf in leaves),
+            (_sum_key(leaves) for leaves in groups if len(leaves) > 1),
+        )
 
     def leaves(self) -> dict[str, list[Leaf]]:
         """Leaves of complete files, by dataset."""

@@ -6,15 +6,13 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import cloudpickle
-import hist
 import numpy as np
-from hist.chunked import ChunkedHist
 from numpy.typing import NDArray
 
 from trila.analysis import duplicates, manifests, requests, results
@@ -23,7 +21,8 @@ from trila.analysis.accounting import Accounts, do
 from trila.analysis.cluster import check_workers, connect
 from trila.analysis.cluster_options import ClusterOptions
 from trila.analysis.config import RunConfig, load_config, with_options
-from trila.analysis.filesets import Dataset, datasets
+from trila.analysis.dataset_sum import DatasetSum, scale_to
+from trila.analysis.filesets import datasets
 from trila.analysis.ledger import Ledger
 from trila.analysis.planning import Asked, Plan, Reading, plan
 from trila.analysis.provenance import record
@@ -37,7 +36,7 @@ from trila.processors.dimuon import DimuonProcessor
 from trila.processors.efficiency import EfficiencyProcessor
 from trila.processors.errors import InputError, unknown_name
 from trila.processors.fingerprints import code_digest
-from trila.processors.partial import Job, Partial, ProcessorError
+from trila.processors.partial import Job, ProcessorError
 from trila.processors.pools import DaskPool, LocalPool, Pool, ProcessPool
 from trila.processors.readers import FileInfo
 from trila.processors.response import ResponseProcessor
@@ -417,23 +416,19 @@ def _write(
 ) -> RunOutcome:  # fmt: skip
     """Make the products of complete accounts."""
     skipped = {row.file: row.reason for row in accounts.files if row.status == "skipped"}
-    if not accounts.partials:
+    if len(skipped) == len(accounts.files):
         first, reason = next(iter(skipped.items()))
         raise InputError(f"none of {len(skipped)} files could be read; the first is {first}: {reason}")
-    scales = _scales(request.fileset, accounts.partials)
-    cutflow = {
-        name: {
-            title: p.cutflow.rows()
-            for title, p in zip(titles, partials, strict=True)
-            if p.cutflow is not None
-        }
-        for name, partials in accounts.partials.items()
-    }
+    total = DatasetSum()
+    scales = {}
+    for name, partials in accounts.sums:
+        scales[name] = scale_to(name, request.fileset[name].cross_section, partials)
+        total.add(name, scales[name], dict(zip(titles, partials, strict=True)))
     blocks, retracted = _blocks(accounts), request.retracted_blocks
     if blocks is not None:
         notes = [*notes, *_retraction_notes(retracted, blocks)]
     manifest = manifests.manifest(request, planned, accounts, scales, command, [*notes, *planned.notes])
-    complete = Result(path, total(accounts.partials, scales), cutflow, manifest)
+    complete = Result(path, total.histograms, total.cutflow, manifest)
     parts = {
         leaf.pairs[0]: leaf.pairs[1] for leaves in accounts.leaves.values() for leaf in leaves if leaf.pairs
     }
@@ -493,36 +488,6 @@ def _check_mixture(request: Request, planned: Plan) -> None:
             f"simulated dataset '{unknown[0]}' has no cross_section, so it cannot be added to the others; "
             "give it in the fileset (pb)"
         )
-
-
-def _scales(fileset: Mapping[str, Dataset], partials: Mapping[str, list[Partial]]) -> dict[str, float]:
-    """Dataset to factor on its weights: cross section over the sum of generator weights; 1 where not known."""
-    scales = {}
-    for name, parts in partials.items():
-        cross_section = fileset[name].cross_section
-        sums = [part.cutflow.sumw[0] for part in parts if part.cutflow is not None]
-        if cross_section is not None and not sums:
-            raise InputError(
-                f"dataset '{name}' has a cross_section, but no processor gives a cutflow to normalise by"
-            )
-        if cross_section is not None and not sums[0] > 0:
-            raise InputError(
-                f"dataset '{name}': the sum of generator weights is {sums[0]}, it cannot be normalised"
-            )
-        scales[name] = 1.0 if cross_section is None else cross_section / float(sums[0])
-    return scales
-
-
-def total(partials: Mapping[str, list[Partial]], scales: Mapping[str, float]) -> dict[str, hist.Hist[Any]]:
-    """Histograms of all datasets together, each scaled."""
-    total: dict[str, hist.Hist[Any]] = {}
-    for dataset in sorted(partials):
-        for part in partials[dataset]:
-            for name, histogram in part.histograms.items():
-                dense = histogram.to_hist() if isinstance(histogram, ChunkedHist) else histogram
-                scaled = dense if scales[dataset] == 1.0 else dense * scales[dataset]
-                total[name] = total[name] + scaled if name in total else scaled
-    return total
 
 
 def plot(

@@ -7,7 +7,7 @@ imported or run.
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trila.analysis import requests, results, steps
+from trila.analysis import requests, results
 from trila.analysis.accounting import added_up_again, fractions
+from trila.analysis.dataset_sum import DatasetSum
 from trila.analysis.ledger import FileRow, Leaf, Ledger
 from trila.analysis.planning import time_of_change
 from trila.analysis.spectra_histograms import uhi_histogram
@@ -217,50 +218,42 @@ def _sums(path: Path, said: _Manifest, stored: _Stored, ledger: Ledger) -> Check
     """Histograms, cutflows and luminosity blocks are the sums of what is stored."""
     try:
         content = results.read(path, min_fraction=0.0)
-        partials = added_up_again(ledger, stored.titles)
+        again = DatasetSum()
+        faults: list[str] = []
+        for name, parts in added_up_again(ledger, stored.titles):
+            faults += _scale_faults(name, said.datasets.get(name), parts)
+            scale = said.datasets[name].scale if name in said.datasets else None
+            again.add(name, 1.0 if scale is None else scale, dict(zip(stored.titles, parts, strict=True)))
     except InputError as error:
         return Check("sums", 0, (str(error),))
-    faults = list(_scale_faults(said, partials))
-    scales = {name: said.datasets[name].scale if name in said.datasets else None for name in partials}
-    again = steps.total(partials, {name: 1.0 if scale is None else scale for name, scale in scales.items()})
-    for name in sorted(again.keys() | content.histograms.keys()):
-        one, other = again.get(name), content.histograms.get(name)
+    for name in sorted(again.histograms.keys() | content.histograms.keys()):
+        one, other = again.histograms.get(name), content.histograms.get(name)
         if one is None or other is None or not _same(uhi_histogram(one._to_uhi_(), name), other):
             faults.append(f"histogram {name} is not the sum of the partial results")
-    cutflows = {
-        dataset: {
-            title: part.cutflow.rows()
-            for title, part in zip(stored.titles, parts, strict=True)
-            if part.cutflow is not None
-        }
-        for dataset, parts in partials.items()
-    }
-    for dataset in sorted(cutflows.keys() | content.cutflow.keys()):
-        if cutflows.get(dataset) != content.cutflow.get(dataset):
+    for dataset in sorted(again.cutflow.keys() | content.cutflow.keys()):
+        if again.cutflow.get(dataset) != content.cutflow.get(dataset):
             faults.append(f"the cutflow of dataset {dataset} is not the sum of the partial results")
     blocks = _blocks(said, stored)
     listed = path / "luminosity_blocks.json"
     if (None if blocks is None else ranges(blocks)) != (_listed(listed) if listed.is_file() else None):
         faults.append(f"{listed.name} does not hold the luminosity blocks of the partial results")
-    return Check("sums", len(again), tuple(faults))
+    return Check("sums", len(again.histograms), tuple(faults))
 
 
-def _scale_faults(said: _Manifest, partials: Mapping[str, list[Partial]]) -> Iterator[str]:
-    """Datasets whose scale is not their cross section over their sum of generator weights."""
-    for name, parts in partials.items():
-        dataset = said.datasets.get(name)
-        if dataset is None:
-            yield f"dataset {name} is not in the manifest"
-        elif dataset.cross_section is None:
-            if dataset.scale != 1.0:
-                yield f"dataset {name} has a scale of {dataset.scale} and no cross section; expected 1"
-        else:
-            sums = [float(part.cutflow.sumw[0]) for part in parts if part.cutflow is not None]
-            if not any(dataset.scale == dataset.cross_section / one for one in sums if one):
-                yield (
-                    f"dataset {name} has a scale of {dataset.scale}; its cross section is {dataset.cross_section} pb, and the "
-                    f"generator weights sum up to {', '.join(f'{one:.6g}' for one in sums) or 'nothing'}"
-                )
+def _scale_faults(name: str, dataset: _Dataset | None, parts: Sequence[Partial]) -> Iterator[str]:
+    """Whether the scale of a dataset is not its cross section over its sum of generator weights."""
+    if dataset is None:
+        yield f"dataset {name} is not in the manifest"
+    elif dataset.cross_section is None:
+        if dataset.scale != 1.0:
+            yield f"dataset {name} has a scale of {dataset.scale} and no cross section; expected 1"
+    else:
+        sums = [float(part.cutflow.sumw[0]) for part in parts if part.cutflow is not None]
+        if not any(dataset.scale == dataset.cross_section / one for one in sums if one):
+            yield (
+                f"dataset {name} has a scale of {dataset.scale}; its cross section is {dataset.cross_section} pb, and the "
+                f"generator weights sum up to {', '.join(f'{one:.6g}' for one in sums) or 'nothing'}"
+            )
 
 
 def _same(one: Any, other: Any) -> bool:

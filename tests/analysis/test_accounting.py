@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_sums_do_not_depend_on_where_they_come_from(
     with Ledger(tmp_path, write=True) as ledger:
         ledger.replace_plan(plan.files, plan.rows(("p",)))
         made = do(plan, Job((), (LAYOUT,), {"data": {}}), ledger, LocalPool(), **how)  # type: ignore[arg-type]
-        found = made.partials["data"][0].histograms["p.x"].view(flow=True).tobytes()
+        found = dict(made.sums)["data"][0].histograms["p.x"].view(flow=True).tobytes()
         done = {
             (n, 0): [x for x in ledger.leaves() if x.input == row.identity]
             for n, row in enumerate(plan.files)
@@ -68,10 +69,33 @@ def test_sums_do_not_depend_on_where_they_come_from(
             LocalPool(),
             **how,  # type: ignore[arg-type]
         )
-        assert again.partials["data"][0].histograms["p.x"].view(flow=True).tobytes() == found
+        assert dict(again.sums)["data"][0].histograms["p.x"].view(flow=True).tobytes() == found
         ledger.replace_plan(made.files, [])
-        anew = added_up_again(ledger, ["p"])["data"][0].histograms["p.x"]
+        anew = dict(added_up_again(ledger, ["p"]))["data"][0].histograms["p.x"]
         assert anew.view(flow=True).tobytes() == found
     expected = sum(weights(file, start) for file in files for start in (0, 10, 20))
     total = np.histogram(np.linspace(0, 1, 50)[:-1], 10, (0, 1), weights=expected[:-1])[0]
     np.testing.assert_allclose(anew.values(), total, rtol=1e-12)
+
+
+def test_datasets_are_added_up_one_after_the_other(tmp_path: Path) -> None:
+    """So that memory holds the histograms of one, however many there are."""
+    plan = planned(["b", "a"], 2)
+    rows = [row._replace(dataset=f"dataset {row.file}") for row in plan.files]
+    todo = [one._replace(unit=one.unit._replace(dataset=rows[one.file].dataset)) for one in plan.units]
+    plan = plan._replace(files=rows, units=todo)
+    job = Job((), (LAYOUT,), {row.dataset: {} for row in rows})
+    with Ledger(tmp_path, write=True) as ledger:
+        ledger.replace_plan(plan.files, plan.rows(("p",)))
+        made = do(
+            plan, job, ledger, LocalPool(), skip_bad_files=False, progress=lambda _n: None, work=at_once
+        )
+        name, (partial,) = next(made.sums)
+        assert name == "dataset a"
+        assert partial.histograms["p.x"].sum().value == pytest.approx(
+            sum(weights("a", k)[:-1].sum() for k in (0, 10))
+        )
+        kept = weakref.ref(partial)
+        del partial
+        assert next(made.sums)[0] == "dataset b"
+        assert kept() is None
