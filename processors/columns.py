@@ -163,7 +163,7 @@ def scalar(events: Any, name: str) -> NDArray[Any]:
     values = ak.to_numpy(events[name])
     if name == "weight" and not np.isfinite(values).all():
         first = int(np.flatnonzero(~np.isfinite(values))[0])
-        _refuse(events, name, values[first], first)
+        _refuse(events, f"{name} is {values[first]}", first, "finite numbers are")
     declared = np.dtype(EVENT[name].dtype)
     if declared.kind == "f" and values.dtype.kind == "f" and values.dtype.itemsize > declared.itemsize:
         return np.asarray(values)
@@ -175,12 +175,12 @@ def flat(events: Any, collection: str, field: str) -> NDArray[Any]:
     return jagged(events, collection, field).fields[field]
 
 
-def _refuse(events: Any, name: str, value: float, index: int) -> NoReturn:
-    """Complain of a column that is not finite in the event at `index`."""
+def _refuse(events: Any, found: str, index: int, expected: str) -> NoReturn:
+    """Complain of what is found in the event at `index`."""
     metadata = events.metadata or {}
     raise BadFile(
         str(metadata.get("filename", "input")),
-        f"{name} is {value} in entry {int(metadata.get('entrystart', 0)) + index}; finite numbers are expected. "
+        f"{found} in entry {int(metadata.get('entrystart', 0)) + index}; {expected} expected. "
         "The file is damaged or was made by a faulty job: make it again or leave it out",
     )
 
@@ -189,7 +189,7 @@ def jagged(events: Any, collection: str, *fields: str) -> Jagged:
     """A collection as plain arrays, with the fields that are asked for; those it lacks are left out.
 
     Raises:
-        BadFile: NaN or infinity in a kinematic field, with the first event that has one.
+        BadFile: NaN or infinity in a kinematic field, with the first event that has one; or counts that cannot be.
     """
     if collection not in events.fields:
         raise MissingColumn(f"the input has no '{collection}'; it has {', '.join(sorted(events.fields))}")
@@ -198,6 +198,11 @@ def jagged(events: Any, collection: str, *fields: str) -> Jagged:
         layout = layout.project()
     layout = layout.to_ListOffsetArray64(True)
     offsets = np.asarray(layout.offsets.data)
+    falling = offsets[1:] < offsets[:-1]
+    if falling.any():  # compiled loops trust them
+        index = int(np.argmax(falling))
+        count = offsets[index + 1] - offsets[index]
+        _refuse(events, f"the number of {collection} is {count}", index, "none or more are")
     objects = layout.content[: offsets[-1]]
     values = {field: np.asarray(ak.to_numpy(objects[field])) for field in fields if field in objects.fields}
     for field in [name for name in values if name in _KINEMATICS]:
@@ -205,5 +210,5 @@ def jagged(events: Any, collection: str, *fields: str) -> Jagged:
         if not finite.all():
             first = int(np.argmin(finite))
             index = int(np.searchsorted(offsets[1:], first, side="right"))
-            _refuse(events, f"{collection}.{field}", values[field][first], index)
+            _refuse(events, f"{collection}.{field} is {values[field][first]}", index, "finite numbers are")
     return Jagged(offsets, values)

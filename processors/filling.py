@@ -108,9 +108,15 @@ def indices(axis: Any, values: Any) -> Indices:
     Args:
         axis: Variable or Regular with under- and overflow; or an integer or category axis.
         values: shape (n,); for a category axis, one category name.
+
+    Raises:
+        ValueError: values below an axis that has no underflow; filling trusts positions.
     """
     if not isinstance(axis, (hist.axis.Regular, hist.axis.Variable)):
-        return np.asarray(axis.index(values), dtype=np.int32) + int(axis.traits.underflow)
+        found = np.asarray(axis.index(values), dtype=np.int32) + int(axis.traits.underflow)
+        if (found < 0).any():
+            raise ValueError(f"values below axis '{axis.name}', which has no underflow")
+        return found
     array = np.asarray(values)
     out = np.empty(len(array), dtype=np.int32)
     if isinstance(axis, hist.axis.Regular):

@@ -113,7 +113,7 @@ def add(
     """Add numbers to bins, from the first to the last; false, and not all added, if there are no such bins.
 
     Args:
-        gaps: as of `filled`, each below 2**32; all bins of a chunk come before those of the next.
+        gaps: as of `filled`, each below 2**32, and only the first may be 0; all bins of a chunk come before those of the next.
         numbers: shape (numbers of a bin, n).
         rows: where in `memory` chunks are; a single one for a histogram without chunks.
         bins: of a chunk.
@@ -122,6 +122,8 @@ def add(
     row, place = 0, np.uint64(0)
     size, begin = np.uint64(bins), np.uint64(0)
     for k in range(len(gaps)):
+        if k > 0 and gaps[k] == 0:
+            return False
         place += gaps[k]
         while row < len(rows) and place >= begin + size:
             row, begin = row + 1, begin + size

@@ -50,6 +50,8 @@ __all__ = ["LARGEST", "Total", "pack", "unpack"]
 
 #: Bytes that a partial result may take when it is unpacked.
 LARGEST = 4_000_000_000
+#: Bytes of JSON in it, which takes twenty times as many as objects.
+_LONGEST = 16_000_000
 #: Storages that add up bin by bin: type of their numbers, and how many a bin has.
 _STORAGES = {"int": ("i8", 1), "double": ("f8", 1), "weighted": ("f8", 2)}
 #: Axes that chunks are of, and what their keys are.
@@ -152,11 +154,13 @@ class Total:
         """What follows is of these forms."""
         forms = json.loads(text)
         for name, form in forms["histograms"].items():
-            if name not in self._sums:
-                if not form["grows"]:
-                    self._sums[name] = _Sum(form, self._room)
-            elif form != self._sums[name].form:
+            before = self._sums.get(name)
+            if form["grows"] if before is not None else name in self._grown and not form["grows"]:
+                raise ValueError("a histogram grows here and not there")
+            if before is not None and form != before.form:
                 raise ValueError("histograms of different axes do not add up")
+            if before is None and not form["grows"]:
+                self._sums[name] = _Sum(form, self._room)
         self._forms, self._text = forms, text
 
 
@@ -205,12 +209,12 @@ class _Room:
     """Bytes that may still be taken."""
 
     def __init__(self) -> None:
-        self._left = LARGEST
+        self.left = LARGEST
 
     def take(self, size: int, what: str) -> None:
-        if size > self._left:
-            raise ValueError(f"{what} would take {size} bytes; expected at most {self._left}")
-        self._left -= size
+        if size > self.left:
+            raise ValueError(f"{what} would take {size} bytes; expected at most {self.left}")
+        self.left -= size
 
 
 class _Sum:
@@ -227,8 +231,9 @@ class _Sum:
         self._room = room
         self._rows: dict[tuple[Any, ...], int] = {}
         self._keys = [_KEYS[axis["type"]] for axis in form["axes"] if axis["type"] in _KEYS]
-        room.take(8 * self._width * self._cells, f"a histogram of shape {shape}")
-        self._memory = np.zeros((0 if form["chunked"] else self._cells, self._width), kind)
+        cells = 0 if form["chunked"] else self._cells
+        room.take(8 * self._width * cells, f"a histogram of shape {shape}")
+        self._memory = np.zeros((cells, self._width), kind)
 
     def add(self, chunks: list[Any] | None, gaps: Bits, numbers: NDArray[Any]) -> None:
         """Add what was read of one."""
@@ -244,7 +249,8 @@ class _Sum:
         rows = [self._rows.setdefault(tuple(key), len(self._rows)) for key in chunks]
         more = len(self._rows) * self._cells - len(self._memory)
         if more > 0:
-            more = max(more, len(self._memory))  # twice as much, so that it need not be moved often
+            # twice as much, where there is room, so that it need not be moved often
+            more = max(more, min(len(self._memory), self._room.left // (8 * self._width)))
             self._room.take(8 * self._width * more, f"a histogram of {len(self._rows)} chunks")
             self._memory = np.concatenate([self._memory, np.zeros((more, self._width), self._memory.dtype)])
         return np.array(rows, np.int64)
@@ -324,8 +330,10 @@ def _listed(axis: dict[str, Any]) -> dict[str, Any]:
 
 def _extent(axis: dict[str, Any]) -> int:
     """Bins of an axis, at most: with both flow bins."""
-    listed = axis.get("categories", axis.get("edges"))
-    return 2 + (len(listed) if listed is not None else int(axis.get("bins", 2)))
+    listed = {"variable": "edges", "category_int": "categories", "category_str": "categories"}.get(
+        axis["type"]
+    )
+    return 2 + (int(axis.get("bins", 2)) if listed is None else len(axis[listed]))
 
 
 def _content(form: dict[str, Any]) -> dict[str, Any]:
@@ -357,9 +365,14 @@ def _open(data: bytes) -> tuple[bytes, dict[str, Any], Iterator[NDArray[Any]]]:
     texts, start = [], 0
     for _ in range(2):
         stop = start + 8 + int.from_bytes(content[start : start + 8], "little")
+        if stop - start > _LONGEST:
+            raise ValueError(f"a text of {stop - start} bytes; expected at most {_LONGEST}")
         texts.append(content[start + 8 : stop])
         start = stop
     counts = json.loads(texts[1])
+    taken = sum(16 * max(0, count) for _, count in counts["arrays"])  # as they are read, and added up
+    if taken > LARGEST:
+        raise ValueError(f"arrays would take {taken} bytes; expected at most {LARGEST}")
     return texts[0], counts["histograms"], joined(np.frombuffer(content, np.uint8)[start:], counts["arrays"])
 
 
@@ -378,6 +391,7 @@ def _understood() -> Iterator[None]:
         AttributeError,
         StopIteration,
         RuntimeError,
+        MemoryError,
     ) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(

@@ -97,5 +97,9 @@ def test_datasets_are_added_up_one_after_the_other(tmp_path: Path) -> None:
         )
         kept = weakref.ref(partial)
         del partial
-        assert next(made.sums)[0] == "dataset b"
+        name, (other,) = next(made.sums)
+        assert name == "dataset b"
+        assert other.histograms["p.x"].sum().value == pytest.approx(
+            sum(weights("b", k)[:-1].sum() for k in (0, 10))
+        )
         assert kept() is None

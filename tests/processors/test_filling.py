@@ -69,3 +69,10 @@ def test_fill_adds_weights_and_their_squares() -> None:
         )  # fmt: skip
         theirs.fill(sign, x, passed, y, weight=w)
     assert ours == theirs
+
+
+def test_values_below_an_axis_without_underflow() -> None:
+    """Nothing may be filled below the first bin: there is other memory."""
+    axis = hist.axis.Integer(0, 2, name="passed", underflow=False, overflow=False)
+    with pytest.raises(ValueError, match=r"values below axis 'passed', which has no underflow"):
+        filling.indices(axis, np.array([0, -1]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import deque
 from typing import Any
 
 import hist
@@ -253,6 +252,11 @@ def test_bytes_that_were_not_written_here_are_refused(monkeypatch: pytest.Monkey
     def keyed(*keys: Any) -> bytes:
         return _with(several, counts={"histograms": {"c": {"variances": "squares", "chunks": keys}}})
 
+    gaps = listed[0][1]
+    signed = _with(  # as many places, in eight bytes each
+        data, counts={"arrays": [["i8", gaps], *listed[1:]]}, arrays=arrays[:gaps] + bytes(7 * gaps) + arrays[gaps:],
+    )  # fmt: skip
+    last = {"name": "x", "type": "regular", "bins": 10**9, "lower": 0, "upper": 1}
     damaged = [
         b"",
         b"not lz4",
@@ -262,6 +266,7 @@ def test_bytes_that_were_not_written_here_are_refused(monkeypatch: pytest.Monkey
         listing(0, "u1", True),
         listing(0, "f8", 10**9),
         listing(0, "i8", 1),
+        signed,
         listing(2, "u1", 0),
         listing(3, "f8", listed[3][1] - 1),
         listing(3, "f8", listed[3][1] + 1),
@@ -278,12 +283,17 @@ def test_bytes_that_were_not_written_here_are_refused(monkeypatch: pytest.Monkey
         formed(storage="double"),
         formed(axes=[{"type": "x"}]),
         formed(axes=[*form["axes"][:3], form["axes"][3] | {"bins": 10**12}]),
+        formed(axes=[last]),
+        formed(axes=[last | {"categories": []}]),
+        formed(axes=[last | {"edges": [0, 1]}]),
+        _with(data, arrays=bytes(gaps) + arrays[gaps:]),  # all in one bin
         _with(data, {"cutflow": 3}),
         _with(data, {"cutflow": ["all", "some", "more"]}),
         keyed(),
         keyed(["a"]),
         keyed(["a"], ["b", "c"]),
         keyed(["a"], [7]),
+        keyed([7], [8]),
         keyed(["a"], [["b"]]),
         _with(several, {"histograms": {"c": chunked_form | {"shape": [6]}}}),
         _with(several, {"histograms": {"c": chunked_form | {"shape": [0]}}}),
@@ -299,6 +309,25 @@ def test_bytes_that_were_not_written_here_are_refused(monkeypatch: pytest.Monkey
         InputError, match=r"damaged \(ValueError: histograms of different axes do not add up\)"
     ):
         total.add(pack(Partial({"p.h": histogram(1, "double")})))
+    grown = hist.Hist(hist.axis.IntCategory([], growth=True, name="run"), storage=hist.storage.Weight()).fill(
+        [3]
+    )
+    for one, other in ((grown, histogram(1)), (histogram(1), grown)):
+        total = Total()
+        total.add(pack(Partial({"p.h": one})))
+        with pytest.raises(InputError, match=r"damaged \(ValueError: a histogram grows here and not there\)"):
+            total.add(pack(Partial({"p.h": other})))
+    monkeypatch.setattr(packing, "_LONGEST", 100)
+    with pytest.raises(
+        InputError, match=r"damaged \(ValueError: a text of \d+ bytes; expected at most 100\)"
+    ):
+        unpack(data)
+    monkeypatch.undo()
+    many = _with(data, counts={"arrays": [["u1", 10**9], *listed[1:]]})
+    with pytest.raises(
+        InputError, match=r"damaged \(ValueError: arrays would take 16\d{9} bytes; expected at most"
+    ):
+        unpack(many)
     monkeypatch.setattr(packing, "LARGEST", 500)
     with pytest.raises(InputError, match=r"damaged \(ValueError: \d+ bytes; expected 1 to 500\)"):
         unpack(data)
@@ -315,16 +344,18 @@ def test_what_is_added_up_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         total.add(pack(Partial({"h3": histogram(1)})))
     total, parts = Total(), []
-    for run in range(300):
+    for run in range(358):
         made = ChunkedHist(
             hist.axis.IntCategory([], growth=True, name="run"), hist.axis.Regular(5, 0, 1, name="x")
         )
         made.fill(run=run, x=np.zeros(1))
         parts.append(pack(Partial({"c": made})))
-    for part in parts[:100]:
+    for part in parts[:357]:  # of seven bins of eight bytes
         total.add(part)
-    with pytest.raises(InputError, match=r"a histogram of 257 chunks would take \d+ bytes; expected at most"):
-        deque(map(total.add, parts[100:]), maxlen=0)
+    with pytest.raises(
+        InputError, match=r"a histogram of 358 chunks would take 48 bytes; expected at most 0"
+    ):
+        total.add(parts[357])
 
 
 @settings(max_examples=60, deadline=None)
