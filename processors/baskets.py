@@ -16,6 +16,10 @@ import pyarrow as pa
 import uproot
 from coffea.nanoevents.mapping import UprootSourceMapping
 from numpy.typing import NDArray
+from uproot.source.chunk import Chunk
+from uproot.source.cursor import Cursor
+
+from trila.processors.local_files import LocalFile
 
 __all__ = ["Baskets", "BranchMapping"]
 
@@ -79,8 +83,7 @@ class _Basket(NamedTuple):
         sizes = int.from_bytes(header[3:6], "little"), int.from_bytes(header[6:9], "little")
         if header[:2] == b"ZS" and sizes == (len(self.stored) - 9, self.size):  # faster than uproot's way
             return np.frombuffer(_ZSTD.decompress(self.stored[9:], self.size), np.uint8)
-        chunk, cursor = self.branch.basket_chunk_cursor(self.number)
-        cursor.skip(self.key)
+        chunk, cursor = Chunk.wrap(self.branch.file.source, self.stored), Cursor(0)
         return np.asarray(
             uproot.compression.decompress(chunk, cursor, {}, len(self.stored), self.size).raw_data
         )
@@ -146,6 +149,7 @@ class Baskets:
                 values[stop : stop + len(found)] = found
                 stop += len(found)
             self._loaded = counts, values[:stop]
+            self._baskets = []  # nothing more is asked of them
         return self._loaded
 
     def counts(self) -> NDArray[np.int32]:
@@ -194,7 +198,7 @@ def _is_plain(branch: Any) -> bool:
     return (
         type(interpretation) is uproot.AsDtype
         and interpretation.from_dtype.shape == ()
-        and isinstance(branch.file.source, uproot.MemmapSource)
+        and isinstance(branch.file.source, LocalFile)
         and not branch.embedded_baskets
     )
 

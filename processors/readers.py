@@ -6,7 +6,6 @@ lazily; `readable` tells an unreadable file from an error of the code after some
 
 import errno
 import fnmatch
-import mmap
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,6 +26,7 @@ from trila.processors.columns import TRIGGERS
 from trila.processors.documents import exists
 from trila.processors.errors import BadFile, InputError, nearest
 from trila.processors.formats import Format
+from trila.processors.local_files import LocalFile
 from trila.processors.schema import BranchType, canonical_schema, resolve
 
 __all__ = ["FileInfo", "Layout", "inspect", "is_remote", "read", "readable"]
@@ -149,13 +149,10 @@ def _open(file: str) -> Any:
         _check_local(file)
         status = Path(file).stat()
         key = (file, status.st_size, status.st_mtime_ns)
-    if _last_opened:
-        _give_back(_last_opened[0].directory)
-        if _last_opened[0].key == key:
-            return _last_opened[0].directory
+    if _last_opened and _last_opened[0].key == key:
+        return _last_opened[0].directory
     try:
-        # plain files are mapped into memory: uproot's default goes through an event loop for every basket
-        options = {} if is_remote(file) else {"handler": uproot.MemmapSource}
+        options = {} if is_remote(file) else {"handler": LocalFile}
         directory = uproot.open({file: None}, **options)
     except Exception as error:  # uproot and its sources raise many kinds
         remedy = ""
@@ -173,18 +170,6 @@ def _may_pass(file: str, error: Exception) -> bool:
     if isinstance(error, (FileNotFoundError, ImportError)):
         return False
     return is_remote(file) or isinstance(error, TimeoutError) or getattr(error, "errno", None) in _PASSING
-
-
-def _give_back(directory: Any) -> None:
-    """Drop from memory what was read of a mapped file.
-
-    Mapped pages count as memory of this process, by which clusters judge it, and would add up to whole files, also to
-    those before, which stay open until Python collects cycles: uproot's branches and trees refer to each other. Events
-    of other threads may go on with the file: pages come back when they are touched.
-    """
-    source = directory.file.source
-    if isinstance(source, uproot.MemmapSource) and source.fallback is None and hasattr(mmap, "MADV_DONTNEED"):
-        source.file.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _one_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import uproot
 
 from trila.processors import baskets
 from trila.processors.baskets import Baskets
+from trila.processors.local_files import LocalFile
 
 BASKETS = (40, 1, 60)  # entries
 RANGES = [(0, 101), (0, 40), (13, 29), (13, 41), (39, 42), (40, 41), (100, 101), (50, 50)]
@@ -29,7 +30,7 @@ def tree(request: Any, tmp_path: Path) -> Any:
                     "bits": ak.unflatten(rng.integers(0, 255, counts.sum(), np.uint8), counts),
                 }
             )
-    return uproot.open({str(tmp_path / "a.root"): "Events"}, handler=uproot.MemmapSource)
+    return uproot.open({str(tmp_path / "a.root"): "Events"}, handler=LocalFile)
 
 
 @pytest.mark.parametrize(("start", "stop"), RANGES)
