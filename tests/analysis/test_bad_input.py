@@ -27,9 +27,7 @@ import pytest
 import uhi.io.zip
 import uproot
 import yaml
-from typer.testing import CliRunner
-
-from trila.analysis import cli
+from commands import trila
 
 Branches = dict[str, Any]
 Histograms = dict[str, Any]
@@ -38,19 +36,6 @@ EVENTS = 400  # of good_a.root, in four baskets
 BASKET = 100
 GOOD_B = 300
 HLT = "ScoutingPFJet"
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-def trila(*arguments: object) -> Done:
-    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-    return Done(done.exit_code, done.stdout, done.stderr)
 
 
 def refused(*arguments: object, code: int = 2, result: str = "out/result") -> str:

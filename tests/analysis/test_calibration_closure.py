@@ -3,19 +3,17 @@ measured by a detector of another shape (`pythia_sample.py`). All goes the way o
 `trila run response`, `trila calibrate`, `trila closure`.
 """
 
-import importlib.util
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import pythia_sample
 from numpy.typing import NDArray
 
 from trila.analysis import results, steps, toy_truth
@@ -37,21 +35,6 @@ from trila.corrections.resolution import resolution
 Array = NDArray[np.float64]
 Range = tuple[float, float]
 
-
-def _load_pythia_sample() -> ModuleType:
-    """Import it from beside this file: the tests are not a package."""
-    name = "trila_tests_pythia_sample"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("pythia_sample.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-pythia_sample = _load_pythia_sample()
 
 # Both sides of the barrel together, and as wide in pT as the limits allow: a few million events are enough to test 0.2%.
 _BINS = ClosureConfig(

@@ -16,7 +16,7 @@ import zipfile
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import awkward as ak
 import correctionlib.schemav2 as schema
@@ -29,7 +29,7 @@ import typer
 import uhi.io.zip
 import uproot
 import yaml
-from typer.testing import CliRunner
+from commands import Done, trila
 
 from trila import __version__
 from trila.analysis import cli
@@ -41,19 +41,6 @@ Histograms = dict[str, Any]
 EVENTS = 20_000
 EVERY = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 COMMANDS = {name: command for name, command in EVERY.items() if not hasattr(command, "commands")}  # no groups
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-def trila(*arguments: object) -> Done:
-    done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-    return Done(done.exit_code, done.stdout, done.stderr)
 
 
 def ran(*arguments: object, result: str = "result") -> Histograms:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import commands
 import correctionlib
 import pytest
 import typer
-from typer.testing import CliRunner
+from commands import Done
 
-from trila.analysis import cli
 from trila.analysis.cli_corrections import corrections_app
 
 LEVELS = ("L1FastJet", "L2Relative", "L3Absolute", "L2L3Residual")
@@ -20,17 +20,8 @@ COMMANDS = typer.main.get_command(corrections_app).commands  # type: ignore[attr
 TEXT = "{1 JetEta 1 JetPt [0]+[1]*x Correction L2Relative}\n-5 5 4 10 1000 1.5 0.001\n"
 
 
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
 def trila(*arguments: object) -> Done:
-    done = CliRunner().invoke(cli.app, ["corrections", *map(str, arguments)])
-    return Done(done.exit_code, done.stdout, done.stderr)
+    return commands.trila("corrections", *arguments)
 
 
 @pytest.fixture(autouse=True)

@@ -8,16 +8,13 @@ the code, says it once and leaves nothing behind.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import pickle
 import re
-import sys
 import time
 import zipfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import hist
@@ -27,6 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 import uhi.io.zip
 import uproot
+from commands import command, spoil, trila
 
 from trila import __version__
 from trila.analysis import cluster, steps
@@ -40,23 +38,6 @@ Histograms = dict[str, Any]
 
 EVENTS = 12_000
 PROCESSORS: dict[Kind, str] = {"jets": "response,efficiency", "dijet": "dijet", "dimuon": "dimuon"}
-
-
-def _load_commands() -> ModuleType:
-    """Import it from beside this file: the tests are not a package."""
-    name = "trila_tests_commands"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("commands.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-commands = _load_commands()
-trila, command, spoil = commands.trila, commands.command, commands.spoil
 
 
 # ---- samples and results

@@ -7,7 +7,6 @@ always a run over the good files alone, bit for bit.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -19,12 +18,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import commands
 import numpy as np
 import pytest
 import uproot
+from commands import command, spoil, trila
 
 from trila.analysis import accounting, planning, results, steps
 from trila.analysis import ledger as ledgers
@@ -35,23 +35,6 @@ from trila.processors import run as carrying
 from trila.processors.errors import BadFile
 
 FILES, EVENTS = 20, 60
-
-
-def _load_commands() -> ModuleType:
-    """Import it from beside this file: the tests are not a package."""
-    name = "trila_tests_commands"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("commands.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-commands = _load_commands()
-trila, command, spoil = commands.trila, commands.command, commands.spoil
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,16 @@ differ, one of document and package is wrong.
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import hist
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import slow_loop as slow
 import yaml
 
 from trila.analysis import steps
@@ -28,22 +26,6 @@ TOLERANCE = 1e-12  # of sums of weights, whose order is not defined
 THRESHOLDS = (40, 60, 80, 110, 140, 200, 260, 320, 400, 450, 500, 550)
 MEASURED = [*(f"HLT_PFJet{threshold}" for threshold in THRESHOLDS), "DST_PFScouting_JetHT"]
 MUON_TRIGGERS = ["HLT_IsoMu27", "HLT_Mu50"]
-
-
-def _load_slow_loop() -> ModuleType:
-    """Import it from beside this file: the tests are not a package."""
-    name = "trila_tests_slow_loop"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("slow_loop.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-slow = _load_slow_loop()
 
 
 # ------------------------------------------------------------------------------------------------------------
