@@ -257,9 +257,9 @@ class DaskPool:
     def _outcome(self, task: Any, future: Any) -> Finished:
         from distributed import KilledWorker
 
-        if future.status in ("cancelled", "lost"):
+        if future.status == "cancelled":
             raise self._lost()
-        try:
+        try:  # a result that was lost with its worker is made again meanwhile
             return Finished(task, future.result(), None)
         except KilledWorker:
             return Finished(task, None, WorkerLost("workers died", 1 + self._allowed))
