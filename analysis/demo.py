@@ -1,9 +1,11 @@
 """The demonstration: the whole chain, from files to a closed calibration, calibrated spectra and limits, on data simulated here."""
 
+import multiprocessing
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,8 +42,23 @@ def demo(outdir: Path, *, progress: Progress, say: Callable[[str], None]) -> Pat
     Returns:
         The folder of the plots.
     """
+    # what only draws is done beside the rest, on another core
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as beside:
+        drawn: list[Future[Any]] = []
+
+        def draw_beside(*given: Any, **options: Any) -> None:
+            drawn.append(beside.submit(*given, **options))
+
+        plots = _chain(outdir, progress, say, draw_beside)
+        for one in drawn:
+            one.result()
+    return plots
+
+
+def _chain(outdir: Path, progress: Progress, say: Callable[[str], None], beside: Callable[..., None]) -> Path:
+    """The steps, one after the other; `beside` is called with a function that only draws, and what it is given."""
     plots, result = outdir / "plots", outdir / "result_jets"
-    _run(outdir, "jets", 1_000_000, ("response", "efficiency"), progress, say)
+    _run(outdir, "jets", 1_000_000, ("response", "efficiency"), progress, say, beside)
     calibration = outdir / "calibration.json.gz"
     report = plots / "calibration"
     say(f"trila calibrate {result} -o {calibration} --report {report}")
@@ -55,8 +72,8 @@ def demo(outdir: Path, *, progress: Progress, say: Callable[[str], None]) -> Pat
         f"  the calibration {verdict}: {closed.summary['tested']} bins tested, {closed.summary['failed']} failed"
     )
     say(f"trila turnon {result} -o {plots / 'turnon'}{''.join(f' --trigger {name}' for name in _TRIGGERS)}")
-    turnon(result, plots / "turnon", triggers=_TRIGGERS, com=_COM, progress=progress)
-    _run(outdir, "dijet", 400_000, ("dijet",), progress, say, corrections=calibration)
+    beside(turnon, result, plots / "turnon", triggers=_TRIGGERS, com=_COM)
+    _run(outdir, "dijet", 250_000, ("dijet",), progress, say, beside, corrections=calibration)
     dijet = {"range": "270:2037", "sqrt_s": 1000 * _COM, "rebin": "standard"}
     _search(
         outdir,
@@ -70,7 +87,7 @@ def demo(outdir: Path, *, progress: Progress, say: Callable[[str], None]) -> Pat
         progress,
         say,
     )
-    _run(outdir, "dimuon", 400_000, ("dimuon",), progress, say, files=8, kill=True)
+    _run(outdir, "dimuon", 400_000, ("dimuon",), progress, say, beside, files=8, kill=True)
     dimuon = {"range": "11.5:60", "sqrt_s": 1000 * _COM}
     choices = Choices(level=0.9, window=10.0, eps2=True)
     _search(
@@ -110,7 +127,7 @@ def _search(
 
 def _run(
     outdir: Path, kind: Kind, events: int, processors: Sequence[str], progress: Progress, say: Callable[[str], None],
-    *, corrections: Path | None = None, files: int = 2, kill: bool = False,
+    beside: Callable[..., None], *, corrections: Path | None = None, files: int = 2, kill: bool = False,
 ) -> None:  # fmt: skip
     """Simulate one kind of sample, run processors over it, and plot; the run is killed half-way first, if wanted."""
     data, result, plots = outdir / "data" / kind, outdir / f"result_{kind}", outdir / "plots" / kind
@@ -133,7 +150,13 @@ def _run(
     )  # fmt: skip
     say(f"trila plot {result} -o {plots}")
     # spectra come without generator information, as data do: the label says what they are
-    steps.plot(result, plots, com=_COM, label="Private work" if kind == "jets" else "Private work (toy data)")
+    beside(
+        steps.plot,
+        result,
+        plots,
+        com=_COM,
+        label="Private work" if kind == "jets" else "Private work (toy data)",
+    )
 
 
 def _kill_half_way(arguments: Sequence[str], result: Path) -> tuple[int, int]:
