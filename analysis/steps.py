@@ -416,7 +416,7 @@ def _write(
 ) -> RunOutcome:  # fmt: skip
     """Make the products of complete accounts."""
     skipped = {row.file: row.reason for row in accounts.files if row.status == "skipped"}
-    if len(skipped) == len(accounts.files):
+    if all(row.status == "skipped" for row in accounts.files):
         first, reason = next(iter(skipped.items()))
         raise InputError(f"none of {len(skipped)} files could be read; the first is {first}: {reason}")
     total = DatasetSum()
