@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import signal
 import time
@@ -30,10 +31,6 @@ def cluster() -> Iterator[tuple[Any, Any]]:
         yield made, client
 
 
-def double(_context: Any, task: int) -> int:
-    return 2 * task
-
-
 def finished(client: Any, futures: list[Any]) -> bool:
     return all(future.status == "finished" for future in futures)
 
@@ -49,9 +46,9 @@ def test_results_that_went_with_their_worker_are_made_again(cluster: tuple[Any, 
     """They were there, and are gone before they were fetched."""
     _, client = cluster
     pool = DaskPool(client)
-    shared = pool.share(None)
+    shared = pool.share(2)
     for task in range(3):
-        pool.submit(double, shared, task)
+        pool.submit(operator.mul, shared, task)  # not of this module, which workers cannot import
     futures = list(pool._returned.under_way.values())
     until(lambda: finished(client, futures))
     ((address, pid),) = client.run(os.getpid).items()
@@ -71,7 +68,7 @@ def test_a_cluster_that_is_gone(cluster: tuple[Any, Any]) -> None:
     made, client = cluster
     pool = DaskPool(client)
     shared = pool.share(None)
-    pool.submit(time.sleep, shared, 60)
+    pool.submit(lambda _, seconds: time.sleep(seconds), shared, 60)
     made.close()
     with pytest.raises(
         ClusterLost, match="the connection to the cluster's scheduler is lost; what was done is kept"
