@@ -11,7 +11,7 @@ are written together or not at all. One run at a time writes it; any number of o
 | `units` | range of entries of the plan: planned, done, empty or skipped |
 | `attempts` | try that failed |
 | `partials` | result of one processor on one unit, under its content key |
-| `sums` | sum over a group of files, under the keys of its parts |
+| `sums` | sum over a block of files, or over two such sums, under the keys of its parts |
 | `layouts` | way in which branches make columns; files of one production share it |
 """
 
@@ -393,7 +393,7 @@ class Ledger:
         self._commit_now_and_then()
 
     def store_sum(self, key: str, data: bytes) -> None:
-        """Keep the sum over a group."""
+        """Keep the sum over several files."""
         with self._writing():
             self._db.execute("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (key, _sha(data), data))
         self._commit_now_and_then()
@@ -538,7 +538,7 @@ class Ledger:
         return data
 
     def sum(self, key: str) -> bytes | None:
-        """The sum over a group; None if it is not there.
+        """The sum over several files; None if it is not there.
 
         Raises:
             InputError: it is not what was stored.
@@ -549,7 +549,7 @@ class Ledger:
         sha, data = found[0]
         if not isinstance(data, bytes) or _sha(data) != sha:
             raise InputError(
-                f"{self.path}: the sum {key[:12]} over a group of files is damaged; delete the folder and run again"
+                f"{self.path}: the sum {key[:12]} over several files is damaged; delete the folder and run again"
             )
         return data
 

@@ -3,22 +3,22 @@
 Nothing is read and nothing is computed: each unit gives back a small histogram at once. What is left is planning,
 scheduling, the ledger's writes, and adding up; and the memory of the client, which must not grow with the number of units.
 
-Then what a real unit costs the client on top: 500 000 simulated events through all processors, once as simulation, whose
-histograms hold weights, and once as if they were data, whose histograms hold counts. With both, what 10^10 events take:
+Then what real units cost the client on top: 500 000 simulated events each through all processors, once as simulation, whose
+histograms hold weights, and once as if they were data, whose histograms hold counts. Four of them are added up 32 times, up
+the tree of a real run, whose sums are stored. With both, what 10^10 events take:
 
     client's time = units * (scheduling of a unit + storing + adding up)        ledger = units * size
 
-    python benchmarks/accounting.py [--files 10000] [--chunks 10] [--events 500000] [--rounds 9]
+    python benchmarks/accounting.py [--files 10000] [--chunks 10] [--events 500000]
 """
 
 import argparse
 import contextlib
 import json
-import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -34,8 +34,9 @@ from trila.analysis.accounting import do
 from trila.analysis.cluster import check_workers, connect
 from trila.analysis.cluster_options import ClusterOptions
 from trila.analysis.filesets import Dataset
-from trila.analysis.ledger import Ledger
+from trila.analysis.ledger import FileRow, Leaf, Ledger
 from trila.analysis.planning import Asked, Reading, plan
+from trila.analysis.sum_tree import SumTree
 from trila.processors import formats, packing
 from trila.processors.fingerprints import code_digest
 from trila.processors.partial import Job, Partial, Unit
@@ -47,6 +48,8 @@ from trila.processors.run import Attempt, Packed
 _CHUNK = 1000
 #: Milliseconds a chunk, and growth of the client's memory in MiB.
 _TARGETS = {"do": 4.0, "memory": 50.0}
+#: Real units, and times that each is added up.
+_UNITS, _REPEATS = 4, 32
 #: Events that the costs of a unit are extrapolated to.
 _MANY = 1e10
 
@@ -117,48 +120,65 @@ class Cost(NamedTuple):
     Attributes:
         events: of the unit.
         megabytes: packed partial results, by processor.
-        add: ms to add them up, by processor.
+        add: ms to read them from the ledger and add them up, by processor.
         store: ms to keep all of them in the ledger.
+        kept: ledger's megabytes a unit, with those of the sums.
     """
 
     events: int
     megabytes: dict[str, float]
     add: dict[str, float]
     store: float
+    kept: float
 
 
-def cost_of_unit(folder: Path, file: Path, *, is_data: bool, rounds: int) -> Cost:
-    """What the first unit of a file costs, medians over rounds."""
+def cost_of_unit(folder: Path, files: Sequence[Path], *, is_data: bool) -> Cost:
+    """What a unit costs that is the first of a file, in the mean over many."""
     folder.mkdir()
     fileset, config = folder / "fileset.json", folder / "config.yaml"
-    fileset.write_text(json.dumps({"unit": {"files": [str(file.resolve())], "is_data": is_data}}))
+    fileset.write_text(
+        json.dumps({"unit": {"files": [str(file.resolve()) for file in files], "is_data": is_data}})
+    )
     config.write_text("response: {tag_trigger: none}\n" if is_data else "{}\n")
     steps.run(steps.PROCESSORS, [str(fileset)], folder / "result", config=config, pairs=False)
     with Ledger(folder / "result") as ledger:
-        leaves = [leaf for leaf in ledger.leaves() if leaf.start == 0]
-        found = Packed(tuple(map(ledger.data, leaves)), leaves[0].branches, leaves[0].blocks, None, 1.0)
-    names, recipes = [leaf.processor for leaf in leaves], [leaf.recipe for leaf in leaves]
-    totals = [packing.Total() for _ in names]
-    for total, data in zip(totals, found.partials, strict=True):
-        total.add(data)  # the first one makes the arrays
-    store: list[float] = []
-    add: dict[str, list[float]] = {name: [] for name in names}
+        layout = next(row.info.layout for row in ledger.files() if row.info is not None)
+        of_file: dict[str, list[Leaf]] = {}
+        for leaf in ledger.leaves():
+            if leaf.start == 0:
+                of_file.setdefault(leaf.input, []).append(leaf)
+        units = [(leaves, tuple(map(ledger.data, leaves))) for leaves in of_file.values()]
+    names = [leaf.processor for leaf in units[0][0]]
+    stop = units[0][0][0].stop
+    made: list[list[Leaf]] = []
+    rows = []
     with Ledger(folder, write=True) as ledger:
-        for number in range(rounds):
-            unit = Unit(str(file), (str(file),), "", "", "unit", 0, (), ((0, leaves[0].stop),))
+        begin = time.perf_counter()
+        for number in range(_REPEATS * len(units)):
+            leaves, packed = units[number % len(units)]
+            unit = Unit("", ("",), "", "", "unit", 0, (), ((0, stop),))
+            found = Packed(packed, leaves[0].branches, leaves[0].blocks, None, 1.0)
+            recipes = [leaf.recipe for leaf in leaves]
+            made.append(ledger.store(unit, number, str(number), names, recipes, "", found))
+            info = FileInfo("", "Events", str(number), 1, stop, (0, stop), layout, ())
+            rows.append(FileRow("unit", "", ("",), "", 1, info, 0, stop, "planned", "", 0.0))
+        ledger.commit()
+        store = time.perf_counter() - begin
+        add = []
+        for place in range(len(names)):
             begin = time.perf_counter()
-            ledger.store(unit, 0, str(number), names, recipes, "", found)
+            done = {(number, 0): [leaves[place]] for number, leaves in enumerate(made)}
+            list(SumTree(rows, done, [], ledger).totals())
             ledger.commit()
-            store.append(1e3 * (time.perf_counter() - begin))
-            for name, total, data in zip(names, totals, found.partials, strict=True):
-                begin = time.perf_counter()
-                total.add(data)
-                add[name].append(1e3 * (time.perf_counter() - begin))
+            add.append(time.perf_counter() - begin)
+        kept = ledger.path.stat().st_size
+    count = len(made)
     return Cost(
-        leaves[0].stop,
-        {name: len(data) / 1e6 for name, data in zip(names, found.partials, strict=True)},
-        {name: statistics.median(times) for name, times in add.items()},
-        statistics.median(store),
+        stop,
+        {name: sum(len(packed[n]) for _, packed in units) / len(units) / 1e6 for n, name in enumerate(names)},
+        {name: 1e3 * seconds / count for name, seconds in zip(names, add, strict=True)},
+        1e3 * store / count,
+        kept / count / 1e6,
     )
 
 
@@ -180,7 +200,7 @@ def show_cost(kind: str, cost: Cost, scheduling: float) -> None:
     seconds = units * (scheduling + cost.store + add) / 1e3
     print(
         f"{_MANY:.0e} events: {units:.0f} units * ({scheduling:.2f} + {cost.store:.2f} + {add:.2f}) ms = {seconds:.0f} s; "
-        f"ledger {units:.0f} units * {size:.2f} MB = {units * size / 1e3:.1f} GB"
+        f"ledger, sums included, {units:.0f} units * {cost.kept:.2f} MB = {units * cost.kept / 1e3:.1f} GB"
     )
 
 
@@ -253,18 +273,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--chunks", type=int, default=10, help="of each file")
-    parser.add_argument("--events", type=int, default=500_000, help="of the real unit")
-    parser.add_argument(
-        "--rounds", type=int, default=9, help="times that the real unit is stored and added up"
-    )
+    parser.add_argument("--events", type=int, default=500_000, help="of a real unit")
     parser.add_argument("--data", type=Path, default=machine.DATA, help="folder of the samples")
     options = parser.parse_args()
     print(machine.first_line(machine.describe()))
     scheduling = accounting_alone(options.files, options.chunks)
-    (file,), _ = machine.sample(options.data, events=options.events, files=1, seed=1)
+    files, _ = machine.sample(options.data, events=_UNITS * options.events, files=_UNITS, seed=1)
     with tempfile.TemporaryDirectory(prefix="trila-benchmark-") as folder, machine.pinned():
         for kind in ("simulation", "data"):
-            cost = cost_of_unit(Path(folder) / kind, file, is_data=kind == "data", rounds=options.rounds)
+            cost = cost_of_unit(Path(folder) / kind, files, is_data=kind == "data")
             show_cost(kind, cost, scheduling)
 
 

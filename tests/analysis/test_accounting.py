@@ -10,7 +10,7 @@ import hist
 import numpy as np
 import pytest
 
-from trila.analysis import accounting
+from trila.analysis import sum_tree
 from trila.analysis.accounting import added_up_again, do
 from trila.analysis.ledger import FileRow, Ledger
 from trila.analysis.planning import Plan, Planned
@@ -47,11 +47,11 @@ def planned(files: list[str], units: int) -> Plan:
 
 
 @pytest.mark.parametrize("files", [["a"], ["a", "b", "c", "d"]])
-@pytest.mark.parametrize("groups", [1, 2, 64])
+@pytest.mark.parametrize("block", [1, 2, 32])
 def test_sums_do_not_depend_on_where_they_come_from(
-    files: list[str], groups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: list[str], block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accounting, "_GROUPS", groups)
+    monkeypatch.setattr(sum_tree, "_BLOCK", block)
     plan = planned(files, 3)
     how = {"skip_bad_files": False, "progress": lambda _n: None, "work": at_once}
     with Ledger(tmp_path, write=True) as ledger:

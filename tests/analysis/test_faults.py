@@ -26,8 +26,8 @@ import pytest
 import uproot
 from commands import command, spoil, trila
 
-from trila.analysis import accounting, planning, results, steps
 from trila.analysis import ledger as ledgers
+from trila.analysis import planning, results, steps, sum_tree
 from trila.analysis.ledger import Ledger
 from trila.analysis.simulation import simulate
 from trila.processors import partial, readers
@@ -180,13 +180,14 @@ def test_bad_files_stop_a_run_that_is_not_told_to_skip_them(files: list[Path], t
 def test_a_whole_group_of_files_is_bad(
     where: list[str], files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Results are added up in groups of files: here one has nothing to add up. Units of a file fail at the same time."""
+    """Results are added up by halves: here one has nothing to add up. Units of a file fail at the same time."""
     monkeypatch.setattr(planning, "_LARGEST_UNIT", 1)
+    monkeypatch.setattr(sum_tree, "_BLOCK", 4)
     rng = np.random.default_rng(1)
-    numbers = [uuid.UUID(bytes=rng.bytes(16)) for _ in range(1000)]
-    group = accounting._group(str(numbers[0]))
-    inside = [n for n in numbers if accounting._group(str(n)) == group][:4]
-    outside = [n for n in numbers if accounting._group(str(n)) != group][:4]
+    numbers = sorted(
+        (uuid.UUID(bytes=rng.bytes(16)) for _ in range(100)), key=lambda n: sum_tree.place(str(n))
+    )
+    inside, outside = numbers[:4], numbers[-4:]
     made = [
         renamed(path, number, tmp_path / f"made_{i}.root")
         for i, (path, number) in enumerate(zip(files, [*inside, *outside], strict=False))

@@ -156,9 +156,7 @@ def test_what_was_changed_behind_its_back_is_found(tmp_path: Path) -> None:
             read.data(two)
         with pytest.raises(InputError, match=r"entries 0 to 30 of file none is damaged"):
             read.data(Leaf("r1", "none", 0, 30, "p", "", (), None, None, ""))
-        with pytest.raises(
-            InputError, match=r"the sum key over a group of files is damaged; delete the folder"
-        ):
+        with pytest.raises(InputError, match=r"the sum key over several files is damaged; delete the folder"):
             read.sum("key")
 
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 import uproot
 
-from trila.analysis import accounting, planning, results, simulation, steps
+from trila.analysis import planning, results, simulation, steps, sum_tree
 from trila.analysis.ledger import Ledger
 from trila.analysis.pairs import Level, read_pairs
 from trila.analysis.simulation import FIRST_RUN, Kind, simulate
@@ -281,11 +281,10 @@ def test_a_damaged_partial_result_is_found(data: list[Path], tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_damaged_sum_is_found(data: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounting, "_GROUPS", 1)
+def test_a_damaged_sum_is_found(data: list[Path], tmp_path: Path) -> None:
     run("dijet", data, tmp_path / "result")
     _flip(tmp_path / "result", "sums")
-    with pytest.raises(InputError, match=r"the sum \w+ over a group of files is damaged; delete the folder"):
+    with pytest.raises(InputError, match=r"the sum \w+ over several files is damaged; delete the folder"):
         run("dijet", data, tmp_path / "result")
 
 
@@ -306,7 +305,7 @@ def _flip(result: Path, table: str) -> None:
 def test_updates_give_the_result_of_one_run(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accounting, "_GROUPS", 2)
+    monkeypatch.setattr(sum_tree, "_BLOCK", 1)
     files: list[Path] = request.getfixturevalue(kind)
     processors = "response,efficiency" if kind == "jets" else "dijet"
     how = {"chunk_size": 150}

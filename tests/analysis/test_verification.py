@@ -351,14 +351,13 @@ def test_faults_of_tables_of_pairs_are_found(change: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_stored_sum_that_was_changed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Updates go on from sums over groups of files."""
-    monkeypatch.setattr("trila.analysis.accounting._GROUPS", 1)
-    steps.run(["dijet"], ["dijet/*.root"], "one-group")
-    assert faults("one-group") == {}
-    sql("UPDATE sums SET data = CAST(substr(data, 2) AS BLOB)", result="one-group")
-    (text,) = faults("one-group")["partial results"]
-    assert "over a group of files is damaged" in text
+def test_a_stored_sum_that_was_changed_is_found() -> None:
+    """Updates go on from sums over several files."""
+    steps.run(["dijet"], ["dijet/*.root"], "changed-sum")
+    assert faults("changed-sum") == {}
+    sql("UPDATE sums SET data = CAST(substr(data, 2) AS BLOB)", result="changed-sum")
+    (text,) = faults("changed-sum")["partial results"]
+    assert "over several files is damaged" in text
 
 
 def test_exit_code_and_what_is_printed() -> None:
@@ -368,7 +367,7 @@ def test_exit_code_and_what_is_printed() -> None:
         "products: 3 checked, good",
         "tables of pairs: 0 checked, good",
         "units of the ledger: 3 checked, good",
-        "partial results: 3 checked, good",
+        "partial results: 4 checked, good",  # of three files, and their sum
         "sums: 10 checked, good",
         "manifest and ledger: 4 checked, good",
         "input files: 3 checked, good",
