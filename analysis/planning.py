@@ -25,7 +25,7 @@ __all__ = ["Asked", "Plan", "Planned", "Reading", "plan", "retracted_digest", "t
 
 #: Events of a unit at most, unless a chunk holds more: what is lost when a worker dies, and what a task is. It depends on
 #: nothing else, so that sums of weights are the same, bit for bit, however many files and workers there are.
-_LARGEST_UNIT = 500_000
+_LARGEST_UNIT = 1_000_000
 _BLOCK = frozenset({"run", "luminosity_block"})
 
 

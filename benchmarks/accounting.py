@@ -3,13 +3,13 @@
 Nothing is read and nothing is computed: each unit gives back a small histogram at once. What is left is planning,
 scheduling, the ledger's writes, and adding up; and the memory of the client, which must not grow with the number of units.
 
-Then what real units cost the client on top: 500 000 simulated events each through all processors, once as simulation, whose
+Then what real units cost the client on top: a million simulated events each through all processors, once as simulation, whose
 histograms hold weights, and once as if they were data, whose histograms hold counts. Four of them are added up 32 times, up
 the tree of a real run, whose sums are stored. With both, what 10^10 events take:
 
     client's time = units * (scheduling of a unit + storing + adding up)        ledger = units * size
 
-    python benchmarks/accounting.py [--files 10000] [--chunks 10] [--events 500000]
+    python benchmarks/accounting.py [--files 10000] [--chunks 10] [--events 1000000]
 """
 
 import argparse
@@ -273,7 +273,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--chunks", type=int, default=10, help="of each file")
-    parser.add_argument("--events", type=int, default=500_000, help="of a real unit")
+    parser.add_argument("--events", type=int, default=1_000_000, help="of a real unit")
     parser.add_argument("--data", type=Path, default=machine.DATA, help="folder of the samples")
     options = parser.parse_args()
     print(machine.first_line(machine.describe()))
