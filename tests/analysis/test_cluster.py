@@ -66,10 +66,15 @@ def test_walltime_in_seconds(walltime: str, seconds: int) -> None:
 
 #: Keeps the description, and starts the job if `RUN` is set, with the arguments unquoted as condor_submit does.
 SUBMIT = """#!/usr/bin/env python3
-import os, pathlib, re, subprocess, sys
+import itertools, os, pathlib, re, subprocess, sys
 folder = pathlib.Path(__file__).parent
 text = pathlib.Path(sys.argv[-1]).read_text()
-number = 7 + len(list(folder.glob("job-*")))
+for number in itertools.count(7):
+    try:
+        (folder / f"job-{number}").open("x").close()  # jobs are handed in at the same time
+        break
+    except FileExistsError:
+        pass
 (folder / f"job-{number}").write_text(text)
 if "RUN" in os.environ:
     executable = re.search("^Executable = (.*)$", text, re.M)[1]
