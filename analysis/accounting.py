@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from trila.analysis.ledger import FileRow, Leaf, Ledger
 from trila.analysis.planning import Plan, Planned, retracted_digest
-from trila.analysis.sum_tree import SumTree, place
+from trila.analysis.sum_tree import SumTree, order
 from trila.processors.errors import BadFile
 from trila.processors.partial import Job, Partial
 from trila.processors.pools import Pool
@@ -57,7 +57,7 @@ def do(
         ledger.tried(unit.file, (unit.start, unit.stop), source, kind, reason)
 
     units = [one.unit for one in planned.units]
-    units.sort(key=lambda unit: (unit.dataset, place(unit.uuid), unit.start))  # the order of adding up
+    units.sort(key=lambda unit: (unit.dataset, order(unit.uuid), unit.start))  # the order of adding up
     outcomes = carry_out(
         pool, work, job, units, sources=lambda unit: unit.replicas,
         wanted=lambda unit: of_unit[unit.file, unit.processors, unit.start].file not in bad, tried=tried,

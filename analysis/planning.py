@@ -61,7 +61,7 @@ class Plan(NamedTuple):
 
     Attributes:
         files: every file that was given.
-        units: that are to be done, files of a group together.
+        units: that are to be done.
         done: (place of a file, position of a processor) to partial results that are there.
         layouts: that units refer to.
         metadata: dataset to what processors find in `events.metadata`.

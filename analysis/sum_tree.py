@@ -4,45 +4,43 @@ At the bottom of the tree are blocks of at most 32 files, which are added up one
 Files stand in the order of a hash of their uuids, and where there are more of them they are cut in two at the highest bit in
 which their hashes differ. So the tree depends on which files there are, and not on the order in which they came, or on the
 runs that they came from: a result after ten updates is, bit for bit, that of one run over the final list. The ledger keeps
-each sum under what it is made of: one more file costs its block and the pairs above it. Rounding grows with the logarithm of
-the number of files (N. J. Higham, SIAM J. Sci. Comput. 14 (1993) 783, doi:10.1137/0914050).
+each sum under what it is made of: one more file costs its block and the pairs above it. Above blocks, rounding grows with the
+logarithm of the number of files (N. J. Higham, SIAM J. Sci. Comput. 14 (1993) 783, doi:10.1137/0914050).
 """
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from trila.analysis.ledger import FileRow, Leaf, Ledger
 from trila.processors.packing import Total
 from trila.processors.partial import Partial
 from trila.processors.recipes import digest
 
-__all__ = ["SumTree", "place"]
+__all__ = ["SumTree", "order"]
 
 #: Files of a block: larger ones make a run cheaper, smaller ones an update. The sum of a pair costs as much as some four
 #: files, as it is packed and stored.
 _BLOCK = 32
 
 
-def place(uuid: str) -> int:
-    """Where a file stands among the others."""
+def order(uuid: str) -> int:
+    """A number by which files are put in order."""
     return int.from_bytes(hashlib.sha256(uuid.encode()).digest()[:8], "big")
 
 
 def _joint(parts: Sequence[Leaf | str]) -> Leaf | str | None:
-    """What a sum is made of, as of `_Node.keys`."""
+    """What a sum is made of, as of `_Node.keys`: of leaves, what is in them."""
     if len(parts) < 2:
         return parts[0] if parts else None
-    return digest(
-        [(x.recipe, x.input, x.start, x.stop, x.retracted) if isinstance(x, Leaf) else x for x in parts]
-    )
+    return digest([part.digest if isinstance(part, Leaf) else part for part in parts])
 
 
 class _File(NamedTuple):
     """A file that is added up; `number` is its place in the plan."""
 
-    place: int
+    order: int
     uuid: str
     number: int
 
@@ -59,28 +57,28 @@ class _Node:
         keys: what its sums are made of, by position of the processor: a single leaf, or the key of several; None for nothing.
     """
 
-    def __init__(self, files: Sequence[_File], above: Self | None = None) -> None:
+    def __init__(self, files: Sequence[_File], above: "_Node | None" = None) -> None:
         self.files, self.above = files, above
-        self.halves: list[Self] = []
+        self.halves: list[_Node] = []
         self.waiting = 0
         self.keys: dict[int, Leaf | str | None] = {}
-        differing = files[0].place ^ files[-1].place
+        differing = files[0].order ^ files[-1].order
         if len(files) > _BLOCK and differing:
             bit = differing.bit_length() - 1
-            cut = bisect_left(files, files[-1].place >> bit << bit, key=lambda file: file.place)
-            self.halves = [type(self)(files[:cut], self), type(self)(files[cut:], self)]
+            cut = bisect_left(files, files[-1].order >> bit << bit, key=lambda file: file.order)
+            self.halves = [_Node(files[:cut], self), _Node(files[cut:], self)]
 
-    def up(self) -> Iterator[Self]:
+    def up(self) -> Iterator["_Node"]:
         """This one, that above it, and so on."""
         yield self
         if self.above is not None:
             yield from self.above.up()
 
-    def all(self) -> Iterator[Self]:
+    def nodes(self) -> Iterator["_Node"]:
         """This one, and all below."""
         yield self
         for half in self.halves:
-            yield from half.all()
+            yield from half.nodes()
 
 
 class SumTree:
@@ -89,13 +87,13 @@ class SumTree:
     Args:
         files: of the plan.
         done: (place of a file in the plan, position of a processor) to results that are there.
-        units: that are to be done: of each, its file's place in the plan.
+        to_do: units that are not done: of each, its file's place in the plan.
         ledger: where results and sums are.
         stored: use sums that are there, and keep new ones.
     """
 
     def __init__(
-        self, files: Sequence[FileRow], done: Mapping[tuple[int, int], Sequence[Leaf]], units: Sequence[int], ledger: Ledger, *,
+        self, files: Sequence[FileRow], done: Mapping[tuple[int, int], Sequence[Leaf]], to_do: Sequence[int], ledger: Ledger, *,
         stored: bool = True,
     ) -> None:  # fmt: skip
         self._ledger, self._stored = ledger, stored
@@ -104,28 +102,33 @@ class SumTree:
         self._files: dict[str, list[_File]] = {row.dataset: [] for row in files}
         for number, row in enumerate(files):
             if row.status != "skipped" and row.info is not None:
-                self._files[row.dataset].append(_File(place(row.info.uuid), row.info.uuid, number))
+                self._files[row.dataset].append(_File(order(row.info.uuid), row.info.uuid, number))
+        for files_of in self._files.values():
+            files_of.sort()
         self._left_out = set[int]()
         # sums are made when the last of their units is done, while others are under way
         self._block = {
             file.number: node
             for root in self._roots().values()
-            for node in root.all()
+            for node in root.nodes()
             if not node.halves
             for file in node.files
         }
-        for number in units:
+        for number in to_do:
             for node in self._block[number].up():
                 node.waiting += 1
-        self._last: dict[int, tuple[str, Total]] = {}  # made for each processor, with its key
 
-    def _roots(self) -> dict[str, _Node]:
-        """A tree for each dataset that has files, in the order of their names."""
+    def _counted(self) -> dict[str, list[_File]]:
+        """Files that are counted, of each dataset that has some, in the order of their names."""
         counted = {
-            name: sorted(file for file in files if file.number not in self._left_out)
+            name: [file for file in files if file.number not in self._left_out]
             for name, files in sorted(self._files.items())
         }
-        return {name: _Node(files) for name, files in counted.items() if files}
+        return {name: files for name, files in counted.items() if files}
+
+    def _roots(self) -> dict[str, _Node]:
+        """A tree for each dataset."""
+        return {name: _Node(files) for name, files in self._counted().items()}
 
     def add(self, file: int, leaves: Mapping[int, Leaf]) -> None:
         """A unit is done.
@@ -149,13 +152,18 @@ class SumTree:
     def totals(self) -> Iterator[tuple[str, list[Partial]]]:
         """Datasets in the order of their names, and the sum of each processor."""
         for name, root in self._roots().items():
-            yield name, [self._total(root, position).partial() for position in self._positions]
+            yield name, [self._added([self._sum(root, position)]).partial() for position in self._positions]
 
     def leaves(self) -> dict[str, list[Leaf]]:
         """What is added up, by dataset."""
         return {
-            name: [leaf for position in self._positions for leaf in self._of(root, position)]
-            for name, root in self._roots().items()
+            name: [
+                leaf
+                for file in files
+                for position in self._positions
+                for leaf in self._leaves[file.number, position]
+            ]
+            for name, files in self._counted().items()
         }
 
     def prune(self) -> None:
@@ -163,7 +171,7 @@ class SumTree:
 
         Those of files that were skipped half-way are kept: the file may be readable another time.
         """
-        nodes = [node for root in self._roots().values() for node in root.all()]
+        nodes = [node for root in self._roots().values() for node in root.nodes()]
         keys = (self._key(node, position) for node in nodes for position in self._positions)
         self._ledger.prune(
             (leaf for leaves in self._leaves.values() for leaf in leaves),
@@ -192,27 +200,18 @@ class SumTree:
             return None if key is None else self._ledger.data(key)
         found = self._ledger.sum(key) if self._stored else None
         if found is None:
-            parts: Iterator[bytes | None] = iter([self._sum(half, position) for half in node.halves])
-            if not node.halves:
-                parts = (self._ledger.data(leaf) for leaf in self._of(node, position))
-            self._last.pop(position, None)  # memory holds one
-            total = Total()
-            for part in parts:
-                if part is not None:
-                    total.add(part)
-            found = total.packed()
+            # one after the other, before memory is taken for their sum
+            halves = [self._sum(half, position) for half in node.halves]
+            leaves = (self._ledger.data(leaf) for leaf in self._of(node, position))
+            found = self._added(halves or leaves).packed()
             if self._stored:
                 self._ledger.store_sum(key, found)
-            self._last[position] = key, total
         return found
 
-    def _total(self, node: _Node, position: int) -> Total:
-        """The sum of a node; taken as it is, if it was just made."""
-        data = self._sum(node, position)
-        key, made = self._last.pop(position, (None, None))
-        if made is not None and key == self._key(node, position):
-            return made
+    @staticmethod
+    def _added(parts: Iterable[bytes | None]) -> Total:
         total = Total()
-        if data is not None:
-            total.add(data)
+        for part in parts:
+            if part is not None:
+                total.add(part)
         return total

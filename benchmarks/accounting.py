@@ -5,7 +5,8 @@ scheduling, the ledger's writes, and adding up; and the memory of the client, wh
 
 Then what real units cost the client on top: a million simulated events each through all processors, once as simulation, whose
 histograms hold weights, and once as if they were data, whose histograms hold counts. Four of them are added up 32 times, up
-the tree of a real run, whose sums are stored. With both, what 10^10 events take:
+the tree of a real run, whose sums are stored; sums of different units fill more bins, and take more. With both, what 10^10
+events take:
 
     client's time = units * (scheduling of a unit + storing + adding up)        ledger = units * size
 

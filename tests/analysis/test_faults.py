@@ -185,7 +185,7 @@ def test_a_whole_group_of_files_is_bad(
     monkeypatch.setattr(sum_tree, "_BLOCK", 4)
     rng = np.random.default_rng(1)
     numbers = sorted(
-        (uuid.UUID(bytes=rng.bytes(16)) for _ in range(100)), key=lambda n: sum_tree.place(str(n))
+        (uuid.UUID(bytes=rng.bytes(16)) for _ in range(100)), key=lambda n: sum_tree.order(str(n))
     )
     inside, outside = numbers[:4], numbers[-4:]
     made = [

@@ -28,6 +28,7 @@ from trila.analysis import planning, results, simulation, steps, sum_tree
 from trila.analysis.ledger import Ledger
 from trila.analysis.pairs import Level, read_pairs
 from trila.analysis.simulation import FIRST_RUN, Kind, simulate
+from trila.analysis.verification import verify
 from trila.processors import partial, readers
 from trila.processors import run as carrying
 from trila.processors.errors import InputError
@@ -278,6 +279,17 @@ def test_a_damaged_partial_result_is_found(data: list[Path], tmp_path: Path) -> 
         InputError, match=r"the partial result of entries 0 to 400 of file \S+ is damaged; delete the folder"
     ):
         steps.update(tmp_path / "result", files=[str(data[2])])
+
+
+@pytest.mark.slow
+def test_what_is_done_again_in_other_chunks_is_added_up_again(jets: list[Path], tmp_path: Path) -> None:
+    """Its weights differ in their last digits: sums that it is a part of are not those that are kept."""
+    run("response", jets, tmp_path / "result", chunk_size=EVENTS)
+    min((tmp_path / "result" / "pairs").rglob("*.parquet")).unlink()
+    run("response", jets, tmp_path / "result", chunk_size=60)
+    assert len(redone(tmp_path / "result")) == 1
+    checks = verify(tmp_path / "result", lambda _what, _total: lambda _done: None)
+    assert [check for check in checks if check.faults] == []
 
 
 @pytest.mark.slow

@@ -29,20 +29,25 @@ def content(name: str) -> Any:
     return np.random.default_rng(list(name.encode())).lognormal(0, 5, 3)
 
 
-def row(name: str, dataset: str = "data") -> FileRow:
+def row(name: str, dataset: str = "data", status: str = "planned") -> FileRow:
     info = FileInfo(name, "Events", name, 1, 10, (0, 10), LAYOUT, ())
-    return FileRow(dataset, name, (name,), "", 1, info, 0, 10, "planned", "", 0.0)
+    return FileRow(dataset, name, (name,), "", 1, info, 0, 10, status, "", 0.0)
 
 
-def stored(ledger: Ledger, number: int, name: str) -> Leaf:
-    """A file's partial result, put into the ledger."""
+def packed(weights: Any) -> bytes:
     made = hist.Hist(hist.axis.Regular(3, 0, 3, name="x"), storage=hist.storage.Weight())
-    made.view()["value"] = content(name)
-    made.view()["variance"] = content(name) ** 2
-    unit = Unit(name, (name,), "Events", name, "data", 0, (0,), ((0, 10),))
-    packed = Packed((packing.pack(Partial({"p.x": made})),), (), None, None, 0.0)
-    (leaf,) = ledger.store(unit, number, name, ("p",), ("recipe",), "", packed)
-    return leaf
+    made.view()["value"] = weights
+    made.view()["variance"] = weights**2
+    return packing.pack(Partial({"p.x": made}))
+
+
+def stored(ledger: Ledger, number: int, name: str, *weights: Any, start: int = 0) -> list[Leaf]:
+    """A file's partial result, put into the ledger; of several processors, if the weights of each are given."""
+    unit = Unit(name, (name,), "Events", name, "data", 0, (0,), ((start, start + 10),))
+    parts = tuple(map(packed, weights or [content(name)]))
+    names = [f"p{n}" for n in range(len(parts))]
+    found = Packed(parts, (), None, None, 0.0)
+    return ledger.store(unit, number, name, names, names, "", found)
 
 
 def tree(ledger: Ledger, names: Sequence[str]) -> SumTree:
@@ -75,6 +80,16 @@ def by_halves(names: list[str], block: int, bit: int = 0) -> Any:
     return by_halves(halves[0], block, bit + 1) + by_halves(halves[1], block, bit + 1)
 
 
+def sums_of(names: list[str], name: str) -> int:
+    """Of how many sums a file is a part: the blocks and pairs that hold it, and another one."""
+    bits = {one: f"{int(hashlib.sha256(one.encode()).hexdigest(), 16):0256b}" for one in names}
+    beside = [set(names)]  # files that share the first bits with it, one bit more each time
+    while len(beside[-1]) > sum_tree._BLOCK:
+        bit = len(beside) - 1
+        beside.append({one for one in beside[-1] if bits[one][bit] == bits[name][bit]})
+    return len({frozenset(one) for one in beside})
+
+
 def named(number: int) -> list[str]:
     return [f"file {n}" for n in range(number)]
 
@@ -103,7 +118,7 @@ def test_sums_are_made_as_units_come_back(tmp_path: Path, monkeypatch: pytest.Mo
     with Ledger(tmp_path, write=True) as ledger:
         sums = SumTree([row(n) for n in names], {(n, 0): [] for n in range(100)}, range(100), ledger)
         for number in np.random.default_rng(1).permutation(100):
-            sums.add(int(number), {0: stored(ledger, int(number), names[number])})
+            sums.add(int(number), dict(enumerate(stored(ledger, int(number), names[number]))))
         monkeypatch.setattr(ledger, "data", None)
         monkeypatch.setattr(ledger, "store_sum", None)
         assert values(sums).tobytes() == by_halves(names, sum_tree._BLOCK).tobytes()
@@ -121,7 +136,7 @@ def test_one_more_file_costs_its_block_and_what_is_above(
         data, store = ledger.data, ledger.store_sum
         monkeypatch.setattr(ledger, "data", lambda leaf: read.append("leaf") or data(leaf))
         monkeypatch.setattr(ledger, "store_sum", lambda *given: read.append("sum") or store(*given))
-        leaf = stored(ledger, 1000, names[-1])
+        (leaf,) = stored(ledger, 1000, names[-1])
         sums = tree(ledger, names)
         found = values(sums)
         assert read.count("leaf") <= sum_tree._BLOCK + 1
@@ -137,8 +152,65 @@ def test_one_more_file_costs_its_block_and_what_is_above(
         kept.prune()
         assert leaf not in ledger.leaves()
         read.clear()
+        sums = ledger.rows("SELECT key FROM sums ORDER BY key")
+        ledger.prune(ledger.leaves(), [])
         assert values(tree(ledger, names[:-1])).tobytes() == by_halves(names[:-1], sum_tree._BLOCK).tobytes()
-        assert read == []
+        assert ledger.rows("SELECT key FROM sums ORDER BY key") == sums  # those of all nodes had been kept
+        assert read.count("sum") == len(sums)
+
+
+def test_a_unit_that_is_done_again_is_in_its_sums_again(tmp_path: Path) -> None:
+    """Cut into other chunks its weights add up to other last digits, and its cutflow has other rows' errors."""
+    names = named(5)
+    with Ledger(tmp_path, write=True) as ledger:
+        for n, name in enumerate(names):
+            stored(ledger, n, name)
+        values(tree(ledger, names))
+        stored(ledger, 2, names[2], content("another"))
+        replaced = [*names[:2], "another", *names[3:]]
+        np.testing.assert_allclose(values(tree(ledger, names)), sum(map(content, replaced)), rtol=1e-12)
+
+
+def test_units_processors_and_datasets(tmp_path: Path) -> None:
+    """Units in the order of their entries, each processor for itself, files that cannot be read in no sum."""
+    rng = np.random.default_rng(7)
+    names = named(40)
+    rows = [row(name, f"data {n % 2}", "skipped" if n == 4 else "planned") for n, name in enumerate(names)]
+    weights = {
+        (n, start, p): rng.lognormal(0, 5, 3) for n in range(40) for start in (0, 10, 20) for p in (0, 1)
+    }
+    units = [(n, start) for n in range(40) if n != 4 for start in (20, 0, 10)]
+    rng.shuffle(units)
+    done: dict[tuple[int, int], list[Leaf]] = {(n, p): [] for n in range(40) for p in (0, 1)}
+    with Ledger(tmp_path, write=True) as ledger:
+        sums = SumTree(rows, done, [n for n, _ in units], ledger)
+        for n, start in units:
+            leaves = stored(ledger, n, names[n], weights[n, start, 0], weights[n, start, 1], start=start)
+            sums.add(n, dict(enumerate(leaves)))
+        made = len(ledger.rows("SELECT key FROM sums"))
+        found = dict(sums.totals())
+        assert made == len(ledger.rows("SELECT key FROM sums")) == 4  # nothing was left to add up
+        every = {leaf.digest: leaf for leaf in ledger.leaves()}
+        assert {leaf.digest for leaves in sums.leaves().values() for leaf in leaves} == set(every)
+        for n in range(40):
+            for p in (0, 1):
+                done[n, p] = [x for x in every.values() if x.input == names[n] and x.processor == f"p{p}"][
+                    ::-1
+                ]
+        with ledger._writing():
+            ledger._db.execute("UPDATE sums SET data = 'spoiled'")
+        anew = dict(SumTree(rows, done, [], ledger, stored=False).totals())
+    for k in (0, 1):
+        files = sorted(
+            (n for n in range(k, 40, 2) if n != 4), key=lambda n: hashlib.sha256(names[n].encode()).digest()
+        )
+        for p in (0, 1):
+            expected = np.zeros(3)
+            for n in files:
+                for start in (0, 10, 20):
+                    expected = expected + weights[n, start, p]
+            for partials in (found, anew):
+                assert partials[f"data {k}"][p].histograms["p.x"].values().tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("out", [[3], [0, 7, 50], list(range(90))])
@@ -150,7 +222,7 @@ def test_files_that_turn_out_bad_are_as_if_they_had_not_been_given(out: list[int
             if number in out:
                 sums.leave_out(number)
             else:
-                sums.add(number, {0: stored(ledger, number, name)})
+                sums.add(number, dict(enumerate(stored(ledger, number, name))))
         left = [name for number, name in enumerate(names) if number not in out]
         assert {leaf.input for leaf in sums.leaves()["data"]} == set(left)
         assert values(sums).tobytes() == by_halves(left, sum_tree._BLOCK).tobytes()
