@@ -117,6 +117,7 @@ def lines(text: str) -> dict[str, str]:
 def test_jobs_of_htcondor(condor: Path, tmp_path: Path) -> None:
     """What is handed in, the message when no job starts, and that all jobs are removed."""
     folder = tmp_path / "jobs"
+    on_interrupt = signal.getsignal(signal.SIGINT)  # ignored in the background of some shells
     options = ClusterOptions(
         kind="htcondor", workers=2, cores=2, memory="3GB", disk="5GB", walltime="01:00:00", folder=str(folder), wait=0.3,
         job_extra={"MY.JobFlavour": '"workday"', "Stream_Output": False}, setup=("source /env/setup.sh",),
@@ -132,7 +133,7 @@ def test_jobs_of_htcondor(condor: Path, tmp_path: Path) -> None:
     ):
         pytest.fail("no job has started")
     assert sorted((condor / "removed").read_text().split()) == ["7.0", "8.0"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is on_interrupt
     assert list(folder.iterdir()) == []  # the certificate is gone
     job = lines((condor / "job-7").read_text())
     assert job["RequestCpus"] == "2"
