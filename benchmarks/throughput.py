@@ -113,7 +113,7 @@ def measure(
     for path in (file, few):
         info = readers.inspect(str(path))
         ranges[path] = cut(info, info.entries, MOST_EVENTS)
-    read(file, warm[True], [(0, 50_000)])
+    read(file, warm[True], [(0, min(50_000, ranges[file][-1][1]))])
     todo: dict[str, Callable[[Path, Path], Any]] = {
         "read": lambda path, _: read(path, warm[False], ranges[path]),
         "run": lambda path, result: run(path, result, pairs=False),

@@ -31,7 +31,7 @@ def cluster() -> Iterator[tuple[Any, Any]]:
         yield made, client
 
 
-def finished(client: Any, futures: list[Any]) -> bool:
+def finished(futures: list[Any]) -> bool:
     return all(future.status == "finished" for future in futures)
 
 
@@ -50,10 +50,10 @@ def test_results_that_went_with_their_worker_are_made_again(cluster: tuple[Any, 
     for task in range(3):
         pool.submit(operator.mul, shared, task)  # not of this module, which workers cannot import
     futures = list(pool._returned.under_way.values())
-    until(lambda: finished(client, futures))
+    until(lambda: finished(futures))
     ((address, pid),) = client.run(os.getpid).items()
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not finished(client, futures))
+    until(lambda: not finished(futures))
     found = {}
     while len(found) < 3:
         for task, value, error in pool.finished():
